@@ -1,0 +1,241 @@
+"""The model_config of a Keras file, read as data: what each layer is, and which arrays it declares in which layout.
+
+Nothing is deserialised: the JSON is walked, an unknown class is an unknown class. Keras's own loaders match arrays
+to layers by order, so this does too, and checks the order against the arrays' names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention, version_family
+from wio.adapters._keras_layers import Weight, data_format, layout_of, net_layer, weights_of
+from wio.errors import FormatError
+from wio.network import TIME, FeatureMap, NetLayer, output_of
+
+MAX_DEPTH = 32
+_CONTAINERS = ("Sequential", "Model", "Functional", "Container")
+
+
+@dataclass(frozen=True)
+class DeclaredWeight:
+    """What the config says of one array: its role and layout, and the layer inside the group that has it."""
+
+    role: str
+    layout: str | None
+    module: str
+    leaves: tuple[str, ...]
+    trainable: bool
+
+    def spelled_like(self, weight_name: str) -> bool:
+        """Whether a name ends as this array's may: ``kernel:0``, ``kernel_1``, ``conv1_W``."""
+        last = weight_name.rpartition("/")[2].removesuffix(":0")
+        return any(re.search(rf"(?:^|_){re.escape(leaf)}(?:_\d+)?$", last) for leaf in self.leaves)
+
+
+@dataclass(frozen=True)
+class DeclaredLayer:
+    """A top-level layer: its name, class, and arrays in Keras's order; None where the class is not known."""
+
+    name: str
+    class_name: str
+    epsilon: float | None
+    weights: tuple[DeclaredWeight, ...] | None
+
+
+class KerasModel:
+    """A model_config. ``told_format`` is the data format that the user stated for layers that do not say theirs.
+
+    Raises FormatError if the JSON is no model.
+    """
+
+    def __init__(self, config: Any, version: str | None, backend: str, told_format: str | None) -> None:
+        if not isinstance(config, dict) or config.get("class_name") not in _CONTAINERS:
+            raise FormatError("its model_config is not that of a Sequential or functional model")
+        self._version, self._backend = version, backend
+        self._family = version_family(version)
+        told = list(_formats(config, 0))
+        # Flatten takes its default from elsewhere than the layers do (2.1.6), so it speaks only where no layer does.
+        self.formats = sorted({each for name, each in told if name != "Flatten"} or {each for _, each in told})
+        self.data_format = told_format or (self.formats[0] if len(self.formats) == 1 else None)
+        self._told = told_format
+        try:
+            self.layers, _ = self._container(config, [], 0)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+            raise FormatError(f"its model_config is malformed: {error!r}") from None
+
+    def _convention(self, config: Mapping[str, Any]) -> KerasConvention:
+        return KerasConvention(self._family, self._backend, data_format(config) or self.data_format or CHANNELS_LAST)
+
+    def _container(
+        self, config: Mapping[str, Any], incoming: Sequence[FeatureMap | None], depth: int
+    ) -> tuple[list[DeclaredLayer], FeatureMap | None]:
+        """The layers of a container, and what it gives out, for what flows into it."""
+        if depth > MAX_DEPTH:
+            raise FormatError(f"its model_config nests models deeper than {MAX_DEPTH}")
+        inner = config["config"]
+        layers = inner if isinstance(inner, list) else inner["layers"]
+        functional = not isinstance(inner, list) and config["class_name"] != "Sequential"
+        found: list[DeclaredLayer] = []
+        outputs: dict[tuple[str, int], FeatureMap | None] = {}
+        flowing = incoming[0] if incoming else None
+        entrances = [name for name, *_ in _references(inner.get("input_layers"))] if functional else []
+        for document in layers:
+            name = document.get("name") or document["config"]["name"]
+            nodes = _nodes(document) if functional else [[]]
+            if functional and name in entrances and incoming:
+                place = min(entrances.index(name), len(incoming) - 1)
+                outputs[name, 0] = incoming[place]
+                found.append(DeclaredLayer(name, str(document["class_name"]), None, ()))
+                continue
+            for k, node in enumerate(nodes or [[]]):
+                inputs = [outputs.get(reference) for reference in node] if functional else [flowing]
+                declared, flowing = self._layer(document, name, inputs, depth)
+                outputs[name, k] = flowing
+                if k == 0:
+                    found.append(declared)
+        if functional:
+            ends = [outputs.get((name, k)) for name, k in _references(inner.get("output_layers"))]
+            flowing = ends[0] if ends else None
+        return found, flowing
+
+    def _layer(
+        self, document: Mapping[str, Any], name: str, inputs: list[FeatureMap | None], depth: int
+    ) -> tuple[DeclaredLayer, FeatureMap | None]:
+        class_name, config = str(document["class_name"]), document["config"]
+        shape = None
+        if isinstance(config, dict):
+            shape = config.get("batch_input_shape") or config.get("batch_shape")
+        if shape and all(each is None for each in inputs):
+            inputs = [self._input(tuple(shape[1:]))]
+        if class_name in _CONTAINERS:
+            sub, out = self._container(document, inputs, depth + 1)
+            return DeclaredLayer(name, class_name, None, _nested(sub, name)), out
+        if class_name == "InputLayer":
+            return DeclaredLayer(name, class_name, None, ()), inputs[0] if inputs else None
+        if class_name in ("TimeDistributed", "Bidirectional"):
+            return self._wrapper(class_name, name, config, inputs, depth)
+        network = net_layer(name, class_name, config)
+        incoming = _as_told(inputs[0] if inputs else None, network, self.data_format)
+        weights = weights_of(class_name, config, self._version)
+        declared = None
+        if weights is not None:
+            convention = self._convention(config)
+            declared = tuple(
+                DeclaredWeight(w.role, layout_of(w, class_name, config, convention, incoming, self._version), name, w.leaves, w.trainable)
+                for w in weights
+            )
+        flow = output_of(network, [incoming, *inputs[1:]])
+        return DeclaredLayer(name, class_name, config.get("epsilon"), declared), flow
+
+    def _input(self, sizes: tuple[Any, ...]) -> FeatureMap:
+        """What enters a model: its axes are known only where a data format was told or is the same in every layer."""
+        axes: tuple[str, ...] | None = None
+        if len(sizes) == 1:
+            axes = ("C",)
+        return FeatureMap(axes, sizes)
+
+    def _wrapper(
+        self, class_name: str, name: str, config: Mapping[str, Any], inputs: list[FeatureMap | None], depth: int
+    ) -> tuple[DeclaredLayer, FeatureMap | None]:
+        inner = config["layer"]
+        inner_name = inner["config"]["name"]
+        if class_name == "TimeDistributed":
+            steps = [_without_time(each) for each in inputs]
+            declared, out = self._layer(inner, inner_name, steps, depth + 1)
+            timed = None if out is None else FeatureMap((TIME, *out.axes) if out.axes else None, (None, *out.sizes), out.flat)
+            return replace(declared, name=name, weights=_inside(declared.weights, name)), timed
+        forward, out = self._layer(inner, f"forward_{inner_name}", inputs, depth + 1)
+        backward, _ = self._layer(inner, f"backward_{inner_name}", inputs, depth + 1)
+        both = None
+        if forward.weights is not None and backward.weights is not None:
+            both = (*(_inside(forward.weights, name) or ()), *(_inside(backward.weights, name) or ()))
+        units = None if out is None or out.sizes[-1] is None else out.sizes[-1] * 2
+        given = FeatureMap(("C",), (units,)) if out is not None and config.get("merge_mode") == "concat" else None
+        return DeclaredLayer(name, class_name, None, both), given
+
+
+def _as_told(incoming: FeatureMap | None, layer: NetLayer, told: str | None) -> FeatureMap | None:
+    """The incoming map, its axes named by the layer's data format, or by the file's where the layer has none."""
+    if incoming is None or incoming.axes is not None or incoming.flat:
+        return incoming
+    rank = len(incoming.sizes)
+    letters = layer.attributes.get("letters") or {2: "W", 3: "HW", 4: "DHW"}.get(rank, "")
+    # A rank is looked at only to spell the letters of a data format that was declared, never to find one.
+    own = layer.attributes.get("data_format") if layer.op != "Flatten" else None
+    declared = own or told
+    if declared is None or len(letters) + 1 != rank:
+        return incoming
+    axes = ("C", *letters) if declared != CHANNELS_LAST and letters != "W" else (*letters, "C")
+    return FeatureMap(axes, incoming.sizes)
+
+
+def _without_time(fmap: FeatureMap | None) -> FeatureMap | None:
+    if fmap is None or not fmap.sizes:
+        return None
+    return FeatureMap(fmap.axes[1:] if fmap.axes else None, fmap.sizes[1:], fmap.flat)
+
+
+def _inside(weights: tuple[DeclaredWeight, ...] | None, group: str) -> tuple[DeclaredWeight, ...] | None:
+    return None if weights is None else tuple(replace(w, module=f"{group}/{w.module}") for w in weights)
+
+
+def _nested(layers: Sequence[DeclaredLayer], group: str) -> tuple[DeclaredWeight, ...] | None:
+    """The arrays of a nested model: all that are trained, then all that are not (keras Container.weights)."""
+    if any(layer.weights is None for layer in layers):
+        return None
+    every = [w for layer in layers for w in _inside(layer.weights, group) or ()]
+    return (*(w for w in every if w.trainable), *(w for w in every if not w.trainable))
+
+
+def _references(value: Any) -> list[tuple[str, int]]:
+    """``[[name, node, tensor], ...]``, or the flat ``[name, node, tensor]`` of Keras 3 for a single one."""
+    if not value:
+        return []
+    if isinstance(value[0], str):
+        value = [value]
+    return [(str(each[0]), int(each[1])) for each in value]
+
+
+def _nodes(document: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
+    """For each time a layer is called, what it is called on. Keras 3 writes calls as arguments."""
+    nodes = []
+    for node in document.get("inbound_nodes", []):
+        if isinstance(node, dict):
+            nodes.append([reference for argument in node.get("args", []) for reference in _histories(argument, 0)])
+        else:
+            nodes.append(_references(node))
+    return nodes
+
+
+def _histories(argument: Any, depth: int) -> list[tuple[str, int]]:
+    if depth > MAX_DEPTH:
+        return []
+    if isinstance(argument, dict) and argument.get("class_name") == "__keras_tensor__":
+        name, node, _ = argument["config"]["keras_history"]
+        return [(str(name), int(node))]
+    if isinstance(argument, list):
+        return [reference for each in argument for reference in _histories(each, depth + 1)]
+    return []
+
+
+def _formats(document: Any, depth: int) -> list[tuple[str, str]]:
+    """Class and data format of every layer that declares one, layers of one dimension left out."""
+    if depth > MAX_DEPTH or not isinstance(document, dict):
+        return []
+    class_name, config = document.get("class_name"), document.get("config")
+    if class_name in _CONTAINERS:
+        layers = config if isinstance(config, list) else config.get("layers", []) if isinstance(config, dict) else []
+        return [each for layer in layers for each in _formats(layer, depth + 1)]
+    if not isinstance(config, dict):
+        return []
+    if class_name in ("TimeDistributed", "Bidirectional"):
+        return _formats(config.get("layer"), depth + 1)
+    told = data_format(config)
+    return [] if told is None or str(class_name).endswith("1D") else [(str(class_name), told)]
+
+
+__all__ = ["DeclaredLayer", "DeclaredWeight", "KerasModel", "Weight"]

@@ -1,0 +1,316 @@
+"""The layers of Keras 1 and 2: which weights each class has, in which order, and what it does to a feature map.
+
+Sources: the layer classes of keras 1.2.2, 2.0.5 and 2.2.4 (``build``, ``get_config``), each saved by the real one.
+A class that is not here has no roles: its weights stay undeclared until the user declares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wio.adapters._keras_conventions import CHANNELS_FIRST, CHANNELS_LAST, KerasConvention
+from wio.network import FeatureMap, NetLayer
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One array that a layer has: its role, the endings its name may have, and the gate if it holds only one."""
+
+    role: str
+    leaves: tuple[str, ...]
+    gate: str | None = None
+    trainable: bool = True
+
+
+_SPATIAL_CLASSES = {
+    **dict.fromkeys(("Conv1D", "Convolution1D", "AtrousConvolution1D"), ("Conv", "W", "conv")),
+    **dict.fromkeys(("Conv2D", "Convolution2D", "AtrousConvolution2D", "AtrousConv2D"), ("Conv", "HW", "conv")),
+    **dict.fromkeys(("Conv3D", "Convolution3D"), ("Conv", "DHW", "conv")),
+    **dict.fromkeys(("Conv2DTranspose", "Deconvolution2D", "Deconv2D"), ("ConvTranspose", "HW", "conv_transpose")),
+    "Conv1DTranspose": ("ConvTranspose", "W", "conv_transpose"),
+    **dict.fromkeys(("Conv3DTranspose", "Deconvolution3D"), ("ConvTranspose", "DHW", "conv_transpose")),
+    "DepthwiseConv2D": ("DepthwiseConv", "HW", "depthwise"),
+    "DepthwiseConv1D": ("DepthwiseConv", "W", "depthwise"),
+    **dict.fromkeys(("SeparableConv2D", "SeparableConvolution2D"), ("Conv", "HW", "separable")),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConvolution1D"), ("Conv", "W", "separable")),
+    "LocallyConnected1D": ("LocallyConnected", "W", "locally_connected"),
+    "LocallyConnected2D": ("LocallyConnected", "HW", "locally_connected"),
+    **{f"{kind}Pooling{n}D": (f"{kind[:7]}Pool", "DHW"[3 - n :], "") for kind in ("Max", "Average") for n in (1, 2, 3)},
+    **{f"Global{kind}Pooling{n}D": ("GlobalPool", "DHW"[3 - n :], "") for kind in ("Max", "Average") for n in (1, 2, 3)},
+    **{f"ZeroPadding{n}D": ("Pad", "DHW"[3 - n :], "") for n in (1, 2, 3)},
+    **{f"Cropping{n}D": ("Crop", "DHW"[3 - n :], "") for n in (1, 2, 3)},
+    **{f"UpSampling{n}D": ("Resize", "DHW"[3 - n :], "") for n in (1, 2, 3)},
+}
+_ELEMENTWISE = frozenset(
+    "Activation ReLU LeakyReLU ELU ThresholdedReLU Softmax PReLU ParametricSoftplus SReLU Dropout SpatialDropout1D "
+    "SpatialDropout2D SpatialDropout3D GaussianNoise GaussianDropout AlphaDropout ActivityRegularization Masking "
+    "BatchNormalization LayerNormalization".split()
+)
+_MERGES = {"Add": "Add", "Multiply": "Mul", "Maximum": "Max", "Average": "Average", "Subtract": "Add", "Concatenate": "Concat"}
+_RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "ConvLSTM2D": "conv_lstm"}
+WEIGHTLESS = frozenset({*_MERGES, "Merge", "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Lambda"}) | (
+    _ELEMENTWISE - {"BatchNormalization", "LayerNormalization", "PReLU", "ParametricSoftplus", "SReLU"}
+)
+
+
+def data_format(config: Config) -> str | None:
+    """What a layer says of its data format: ``data_format``, or ``dim_ordering`` of Keras 1; None if it does not."""
+    told = config.get("data_format", config.get("dim_ordering"))
+    return {"th": CHANNELS_FIRST, "tf": CHANNELS_LAST}.get(str(told), told if told in (CHANNELS_FIRST, CHANNELS_LAST) else None)
+
+
+def spatial_letters(class_name: str) -> str | None:
+    return _SPATIAL_CLASSES[class_name][1] if class_name in _SPATIAL_CLASSES else None
+
+
+def weights_of(class_name: str, config: Config, version: str | None) -> tuple[Weight, ...] | None:
+    """The arrays of one plain layer in Keras's order, or None for a class whose arrays are not known."""
+    bias = bool(config.get("use_bias", config.get("bias", True)))
+    if class_name in _SPATIAL_CLASSES:
+        kind = _SPATIAL_CLASSES[class_name][2]
+        return _convolution(kind, bias) if kind else ()
+    if class_name in ("Dense", "TimeDistributedDense"):
+        return _kernel_and_bias("dense", bias)
+    if class_name == "BatchNormalization":
+        return _batch_norm(config, version)
+    if class_name == "LayerNormalization":
+        return _scale_and_center("layer_norm", config)
+    if class_name in _RECURRENT:
+        return _recurrent(class_name, config, bias)
+    if class_name == "Embedding":
+        return (Weight("embedding.table", ("embeddings", "W")),)
+    if class_name == "PReLU":
+        return (Weight("prelu.alpha", ("alpha", "alphas")),)
+    if class_name == "MaxoutDense":
+        return _kernel_and_bias("maxout", bias)
+    if class_name == "Highway":
+        found = [Weight("highway.kernel", ("W",)), Weight("highway.carry_kernel", ("W_carry",))]
+        return (*found, *((Weight("highway.bias", ("b",)), Weight("highway.carry_bias", ("b_carry",))) if bias else ()))
+    return () if class_name in WEIGHTLESS else None
+
+
+def _kernel_and_bias(kind: str, bias: bool) -> tuple[Weight, ...]:
+    return (Weight(f"{kind}.kernel", ("kernel", "W")), *((Weight(f"{kind}.bias", ("bias", "b")),) if bias else ()))
+
+
+def _convolution(kind: str, bias: bool) -> tuple[Weight, ...]:
+    tail = (Weight(f"{kind}.bias", ("bias", "b")),) if bias else ()
+    if kind == "depthwise":
+        return (Weight("depthwise.kernel", ("depthwise_kernel", "kernel")), *tail)
+    if kind == "separable":
+        names = ("depthwise_kernel", "pointwise_kernel")
+        return (*(Weight(f"separable.{name}", (name,)) for name in names), *tail)
+    return _kernel_and_bias(kind, bias)
+
+
+def _scale_and_center(kind: str, config: Config) -> tuple[Weight, ...]:
+    gamma = (Weight(f"{kind}.gamma", ("gamma",)),) if config.get("scale", True) else ()
+    beta = (Weight(f"{kind}.beta", ("beta",)),) if config.get("center", True) else ()
+    return gamma + beta
+
+
+def _batch_norm(config: Config, version: str | None) -> tuple[Weight, ...] | None:
+    # running_std is the standard deviation up to 1.0.5, on TensorFlow the variance in 1.0.6, the variance after;
+    # the attribute keras_version came with 1.0.7. Without it nobody can know, so it stays undeclared.
+    variance = None if version is None or version.startswith("0.") else "batch_norm.variance"
+    if variance is None:
+        return None
+    return (
+        *_scale_and_center("batch_norm", config),
+        Weight("batch_norm.mean", ("moving_mean", "running_mean"), trainable=False),
+        Weight(variance, ("moving_variance", "running_std"), trainable=False),
+    )
+
+
+def _recurrent(class_name: str, config: Config, bias: bool) -> tuple[Weight, ...]:
+    kind = _RECURRENT[class_name]
+    parts = [("kernel", "W"), ("recurrent_kernel", "U"), *([("bias", "b")] if bias else [])]
+    # Keras 1 keeps each gate apart, unless consume_less="gpu" joined them (keras 1.2.2 recurrent.py).
+    joined = kind == "rnn" or "output_dim" not in config and "nb_filter" not in config or config.get("consume_less") == "gpu"
+    if joined:
+        return tuple(Weight(f"{kind}.{part}", (part, letter)) for part, letter in parts)
+    gates = "zrh" if kind == "gru" else "icfo"
+    return tuple(Weight(f"{kind}.{part}", (f"{letter}_{gate}",), gate) for gate in gates for part, letter in parts)
+
+
+def layout_of(
+    weight: Weight, class_name: str, config: Config, convention: KerasConvention, incoming: FeatureMap | None, version: str | None
+) -> str | None:
+    """The layout text of one array of a layer, or None where the file does not settle it."""
+    kind, _, part = weight.role.partition(".")
+    letters = spatial_letters(class_name) or ""
+    if kind in ("conv", "conv_transpose", "depthwise", "separable", "locally_connected"):
+        return _spatial_layout(kind, part, letters, config, convention, version)
+    if weight.role == "dense.kernel":
+        return _rows(incoming)
+    if kind in ("batch_norm", "layer_norm"):
+        return _vector(incoming)
+    if weight.role == "prelu.alpha":
+        return _alpha(config, incoming)
+    if kind in ("lstm", "gru", "conv_lstm"):
+        gates = weight.gate or ("zrh" if kind == "gru" else "ifco")
+        if part == "bias":
+            pair = kind == "gru" and config.get("reset_after") is True
+            return f"{'B' if pair else ''}({'GO' if kind == 'conv_lstm' else 'GU'}) G={gates}"
+        return convention.conv_lstm(gates) if kind == "conv_lstm" else f"I(GU) G={gates}"
+    return _PLAIN_LAYOUTS.get(weight.role)
+
+
+_PLAIN_LAYOUTS = {
+    "dense.bias": "O",
+    "embedding.table": "IO",
+    "rnn.kernel": "IU",
+    "rnn.recurrent_kernel": "IU",
+    "rnn.bias": "U",
+    "maxout.kernel": "MIO",
+    "maxout.bias": "MO",
+    "highway.kernel": "IO",
+    "highway.carry_kernel": "IO",
+    "highway.bias": "O",
+    "highway.carry_bias": "O",
+}
+
+
+def _spatial_layout(
+    kind: str, part: str, letters: str, config: Config, convention: KerasConvention, version: str | None
+) -> str | None:
+    if kind == "locally_connected":
+        if part == "bias":
+            return convention.locally_connected_bias(letters)
+        sizes = dict(zip(letters, _numbers(kernel_shape(config)), strict=False))
+        declared = " ".join(f"{letter}={size}" for letter, size in sizes.items())
+        return f"{convention.locally_connected(letters)} {declared}"
+    if part == "bias":
+        return "O"
+    if kind == "conv" and letters == "W" and convention.keras1 and (version or "").startswith("1.0."):
+        # keras 1.0 convolutional.py: W_shape = (nb_filter, input_dim, filter_length, 1)
+        return "OIW1 flipped" if convention.backend == "theano" else "OIW1"
+    if kind == "conv" and config.get("groups", 1) not in (None, 1):
+        return f"{letters}I(GO){' flipped' if convention.backend == 'theano' else ''} G={config['groups']}"
+    by_part = {
+        "conv": convention.conv,
+        "conv_transpose": convention.conv_transpose,
+        "depthwise": convention.depthwise,
+        "separable": convention.pointwise if part == "pointwise_kernel" else convention.depthwise,
+    }
+    return by_part[kind](letters)
+
+
+def _rows(incoming: FeatureMap | None) -> str | None:
+    """The rows of a dense kernel: a flattened map, plain features, or a make-up that the file does not tell."""
+    if incoming is None:
+        return "(?)O"
+    if not incoming.flat or len(incoming.sizes) == 1:
+        return "IO"
+    group = _flat_group(incoming)
+    return "(?)O" if group is None else f"{group[0]}O {group[1]}"
+
+
+def _vector(incoming: FeatureMap | None) -> str:
+    """A vector over the channels, or over the features of a flattened map."""
+    if incoming is None or not incoming.flat or len(incoming.sizes) == 1:
+        return "C"
+    group = _flat_group(incoming)
+    return "(?)" if group is None else f"{group[0]} {group[1]}"
+
+
+def _flat_group(incoming: FeatureMap) -> tuple[str, str] | None:
+    if not incoming.complete or incoming.axes is None or "T" in incoming.axes:
+        return None
+    sizes = " ".join(f"{axis}={size}" for axis, size in zip(incoming.axes, incoming.sizes, strict=True))
+    return f"({''.join(incoming.axes)})", sizes
+
+
+def _alpha(config: Config, incoming: FeatureMap | None) -> str | None:
+    """PReLU keeps one alpha for each place of the map, an axis that is shared having length 1."""
+    if incoming is None or incoming.axes is None or "T" in incoming.axes:
+        return None
+    if incoming.flat:
+        return None if len(incoming.sizes) > 1 else "C"
+    shared = config.get("shared_axes") or []
+    return "".join("1" if place + 1 in shared else axis for place, axis in enumerate(incoming.axes))
+
+
+def net_layer(name: str, class_name: str, config: Config) -> NetLayer:
+    """The layer in the vocabulary of :mod:`wio.network`; an unknown class becomes an unknown operator."""
+    letters = spatial_letters(class_name)
+    if letters is not None:
+        op = _SPATIAL_CLASSES[class_name][0]
+        return NetLayer(name, op, {"letters": letters, **_spatial_attributes(op, config, letters)})
+    if class_name in _ELEMENTWISE:
+        return NetLayer(name, "Activation")
+    if class_name in _MERGES:
+        return NetLayer(name, _MERGES[class_name], {"axis": config.get("axis", -1)})
+    if class_name == "Merge":
+        mode = config.get("mode")
+        op = {"concat": "Concat", "sum": "Add", "mul": "Mul", "ave": "Average", "max": "Max"}.get(str(mode), "Unknown")
+        return NetLayer(name, op, {"axis": config.get("concat_axis", -1)})
+    if class_name in ("Dense", "TimeDistributedDense", "MaxoutDense", "Highway"):
+        return NetLayer(name, "Gemm", {"units": config.get("units", config.get("output_dim"))})
+    if class_name == "Flatten":
+        return NetLayer(name, "Flatten", {"data_format": config.get("data_format")})
+    if class_name in _RECURRENT and class_name != "ConvLSTM2D" and not config.get("return_sequences"):
+        return NetLayer(name, "Features", {"units": config.get("units", config.get("output_dim"))})
+    return NetLayer(name, "Unknown")
+
+
+def kernel_shape(config: Config) -> Any:
+    """The kernel's extent along each spatial axis, as either Keras spells it."""
+    for key in ("kernel_size", "pool_size", "filter_length", "pool_length"):
+        if key in config:
+            return config[key]
+    if "nb_row" in config:
+        return [config["nb_row"], config["nb_col"]]
+    if "kernel_dim1" in config:
+        return [config["kernel_dim1"], config["kernel_dim2"], config["kernel_dim3"]]
+    return 1
+
+
+def _spatial_attributes(op: str, config: Config, letters: str) -> dict[str, Any]:
+    told = data_format(config) if len(letters) > 1 else data_format(config) or CHANNELS_LAST
+    attributes: dict[str, Any] = {"data_format": told}
+    if op in ("Pad", "Crop"):
+        return {**attributes, "pads": _pads(config.get("padding", config.get("cropping", 1)), len(letters))}
+    if op == "Resize":
+        return {**attributes, "scales": _repeat(config.get("size", config.get("length", 2)), len(letters))}
+    kernel = kernel_shape(config)
+    strides = next((config[key] for key in ("strides", "subsample", "subsample_length", "stride") if config.get(key)), None)
+    if strides is None:
+        strides = kernel if op.endswith("Pool") else 1
+    padding = str(config.get("padding", config.get("border_mode", "valid")))
+    return {
+        **attributes,
+        "kernel_shape": _repeat(kernel, len(letters)),
+        "strides": _repeat(strides, len(letters)),
+        "dilations": _repeat(config.get("dilation_rate", config.get("atrous_rate", 1)), len(letters)),
+        "auto_pad": {"valid": "VALID", "same": "SAME_UPPER", "causal": "CAUSAL", "full": "FULL"}.get(padding, padding),
+        "filters": config.get("filters", config.get("nb_filter")),
+        "multiplier": config.get("depth_multiplier", 1),
+        "output_padding": config.get("output_padding"),
+    }
+
+
+def _numbers(value: Any) -> list[int]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _repeat(value: Any, rank: int) -> list[int]:
+    numbers = _numbers(value)
+    return numbers * rank if len(numbers) == 1 else numbers
+
+
+def _pads(value: Any, rank: int) -> list[list[int]]:
+    """Padding as pairs; Keras spells it as a number, a list of numbers, or a list of pairs."""
+    if isinstance(value, dict):
+        sides = [("top_pad", "bottom_pad"), ("left_pad", "right_pad")]
+        return [[value.get(low, 0), value.get(high, 0)] for low, high in sides][:rank]
+    numbers = value if isinstance(value, list | tuple) else [value] * rank
+    if rank == 1 and len(numbers) == 2 and not isinstance(numbers[0], list | tuple):
+        return [list(numbers)]
+    if rank == 2 and len(numbers) == 4:
+        return [list(numbers[:2]), list(numbers[2:])]
+    return [list(each) if isinstance(each, list | tuple) else [each, each] for each in numbers]

@@ -1,0 +1,286 @@
+"""What a Keras HDF5 file made of a bundle holds: names, order and layouts for a Keras version, backend and data format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wio.adapter import Slot, Target
+from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
+from wio.bundle import Bundle, Tensor
+from wio.errors import Problem
+from wio.layout import Layout
+from wio.roles import NOT_WEIGHTS, same_axes
+
+# The full version that each family's files name; what Keras 2 loaders test is only the part before the first dot.
+_WRITTEN_VERSION = {"1.2": "1.2.2", "2.0": "2.0.5", "2.2": "2.2.4"}
+_LEAVES: dict[str, tuple[str, str]] = {
+    "kernel": ("kernel", "W"),
+    "recurrent_kernel": ("recurrent_kernel", "U"),
+    "bias": ("bias", "b"),
+    "depthwise_kernel": ("depthwise_kernel", "depthwise_kernel"),
+    "pointwise_kernel": ("pointwise_kernel", "pointwise_kernel"),
+    "gamma": ("gamma", "gamma"),
+    "beta": ("beta", "beta"),
+    "mean": ("moving_mean", "running_mean"),
+    "variance": ("moving_variance", "running_std"),
+    "table": ("embeddings", "W"),
+    "alpha": ("alpha", "alphas"),
+    "carry_kernel": ("W_carry", "W_carry"),
+    "carry_bias": ("b_carry", "b_carry"),
+}
+_ORDER = {part: place for place, part in enumerate(_LEAVES)}
+_ONLY_KERAS_1 = ("maxout", "highway")
+_NOT_IN_KERAS_1 = ("depthwise",)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One layer of the target file and the tensors that go into it, with the names its source stored them under."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    stored_as: tuple[str, ...] | None
+
+
+def keras_target(bundle: Bundle, backend: str, options: Mapping[str, str]) -> Target:
+    """The target for a bundle. Undeclared tensors, roles that the version lacks and unsettled rows are its problems."""
+    source = bundle.metadata.get("keras") or {}
+    known_format = options.get("data_format") or bundle.metadata.get("data_format")
+    convention = KerasConvention(options["keras"], backend, known_format or CHANNELS_LAST)
+    same_format = known_format == bundle.metadata.get("data_format")
+    if (source.get("family"), source.get("backend")) == (convention.family, backend) and same_format:
+        return _unchanged(bundle)
+    return _Targeting(bundle, convention, source, options).target()
+
+
+def _unchanged(bundle: Bundle) -> Target:
+    """The file's own convention: every tensor, attribute and optimizer weight passes as it is."""
+    listed = {name for layer in bundle.metadata["layers"] for name in layer["tensors"]}
+    kept = [t for t in bundle.values() if t.name in listed or t.role == "optimizer"]
+    slots = tuple(
+        Slot(t.name, t.role, t.layout, t.layer, t.layer, t.origin, "the target keeps it as the source does", t.name) for t in kept
+    )
+    left = {t.name: "not listed in a layer of the source" for t in bundle.values() if t not in kept}
+    return Target(slots, bundle.metadata, left, notes=("source and target follow one convention: nothing is rearranged",))
+
+
+class _Targeting:
+    def __init__(self, bundle: Bundle, convention: KerasConvention, source: Mapping[str, Any], options: Mapping[str, str]) -> None:
+        self._bundle, self._convention, self._source = bundle, convention, source
+        self._table = convention.table().layouts
+        # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
+        self._same_names = bool(source) and (source["family"] == "1.2") == convention.keras1
+        self._told_format = options.get("data_format")
+        self._problems: list[Problem] = []
+
+    def target(self) -> Target:
+        dropped = {
+            t.name: f"its role is {t.role}: no weight of the network" for t in self._bundle.values() if t.role in NOT_WEIGHTS
+        }
+        slots: list[Slot] = []
+        layers = []
+        for group in self._groups():
+            made = list(self._group_slots(group))
+            slots += [slot for slot, _ in made]
+            layers.append({"name": group.name, "tensors": [s.name for s, _ in made], "stored_as": [n for _, n in made]})
+        return Target(tuple(slots), self._metadata(layers), dropped, tuple(self._problems), tuple(self._notes()))
+
+    def _groups(self) -> Iterator[_Group]:
+        weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS}
+        for layer in self._bundle.metadata.get("layers", []):
+            there = [(n, s) for n, s in zip(layer["tensors"], layer.get("stored_as", layer["tensors"]), strict=True) if n in weights]
+            tensors = tuple(weights.pop(name) for name, _ in there)
+            yield _Group(layer["name"], tensors, tuple(s for _, s in there) if self._same_names else None)
+        rest: dict[str, list[Tensor]] = {}
+        for tensor in weights.values():
+            rest.setdefault(tensor.layer or tensor.name, []).append(tensor)
+        for name, members in rest.items():
+            yield _Group(name, tuple(members), None)
+
+    def _group_slots(self, group: _Group) -> Iterator[tuple[Slot, str]]:
+        """The slots of one layer in Keras's order, each with the name it is stored under."""
+        declared = [t for t in group.tensors if self._usable(t)]
+        members = {(t.layer, str(t.role)): t for t in reversed(declared)}
+        keys = list(dict.fromkeys((t.layer, str(t.role)) for t in declared))
+        if group.stored_as is None and not self._source:
+            keys.sort(key=lambda key: _ORDER.get(key[1].partition(".")[2], len(_ORDER)))
+        for module, role in self._interleaved(keys):
+            tensor = members[module, role[0]]
+            layout = self._layout(tensor, role[1])
+            if layout is None:
+                continue
+            stored = self._stored_as(group, tensor, role, declared)
+            name = f"{group.name}/{stored.removesuffix(':0').removeprefix(f'{group.name}/')}"
+            origin = f"{group.name}/{stored}"
+            reason = self._reason(tensor, layout)
+            yield Slot(name, role[0], layout, tensor.layer, tensor.layer, origin if origin != name else None, reason), stored
+
+    def _usable(self, tensor: Tensor) -> bool:
+        if tensor.role is None or tensor.layout is None:
+            what = "role" if tensor.role is None else "layout"
+            self._problem(
+                "undeclared",
+                tensor,
+                f"its {what} is not declared, so it cannot be converted",
+                f"--declare '{tensor.name}=ROLE[:LAYOUT]', --arch or --dialect; or leave it out with --drop",
+            )
+            return False
+        kind = tensor.role.partition(".")[0]
+        lacking = _NOT_IN_KERAS_1 if self._convention.keras1 else _ONLY_KERAS_1
+        if tensor.role not in self._table or kind in lacking:
+            self._problem("unsupported", tensor, f"Keras {self._convention.family} has no layer with a {tensor.role}", None)
+            return False
+        return True
+
+    def _interleaved(self, keys: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[str, str | None]]]:
+        """Each (module, role) once, or once for each gate where Keras 1 keeps gates apart: W_i U_i b_i W_c U_c b_c ..."""
+        done: set[str] = set()
+        for module, role in keys:
+            gates = self._convention.separate_gates(role)
+            if gates is None:
+                yield module, (role, None)
+            elif module not in done:
+                done.add(module)
+                parts = [each for owner, each in keys if owner == module]
+                parts.sort(key=lambda each: _ORDER[each.partition(".")[2]])
+                for gate in gates:
+                    for part in parts:
+                        yield module, (part, gate)
+
+    def _layout(self, tensor: Tensor, gate: str | None) -> Layout | None:
+        """The layout of a slot: that of the target's convention which has the axes of the source's layout."""
+        if tensor.layout is None or tensor.role is None:
+            return None
+        found = same_axes(tensor.layout, self._table[tensor.role])
+        if found is None:
+            self._problem(
+                "unsupported",
+                tensor,
+                f"{tensor.role} in layout {tensor.layout} does not exist in Keras {self._convention.family}, whose layouts are "
+                + ", ".join(map(str, self._table[tensor.role])),
+                None,
+            )
+            return None
+        if "?" in found.letters and not self._alike():
+            self._problem(
+                "layout",
+                tensor,
+                f"what the axis (?) of {tensor.layout} is made of is not declared, and the target may order it otherwise "
+                f"(its rows run {self._convention.flatten_order}, the source's "
+                f"{self._bundle.metadata.get('flatten_order') or 'are unknown'})",
+                f"--declare '{tensor.name}={tensor.role}:(HWC)O H=.. W=.. C=..' (or (CHW)O, or IO if the rows are no flattened map); "
+                "or export with --option data_format=channels_first|channels_last",
+            )
+            return None
+        return replace(found, gates=gate) if gate else found
+
+    def _alike(self) -> bool:
+        """Whether source and target flatten a map in the same order, whatever the map."""
+        source_order = self._bundle.metadata.get("flatten_order")
+        if source_order is not None:
+            return bool(source_order == self._convention.flatten_order)
+        return self._told_format is None and self._source.get("family") == self._convention.family
+
+    def _stored_as(self, group: _Group, tensor: Tensor, role: tuple[str, str | None], declared: list[Tensor]) -> str:
+        suffix = ":0" if self._convention.backend == "tensorflow" else ""
+        if group.stored_as is not None and (role[1] is None or self._gate_kept(tensor)):
+            for candidate, stored in zip(group.tensors, group.stored_as, strict=True):
+                gate = candidate.layout.gates if candidate.layout else None
+                if (candidate.layer, candidate.role) == (tensor.layer, role[0]) and role[1] in (None, gate):
+                    return stored.removesuffix(":0") + suffix
+        new, old = _LEAVES[role[0].partition(".")[2]]
+        # The layer inside a group is named only where the group has several (Bidirectional, nested models).
+        modules = {t.layer for t in declared}
+        inner = tensor.layer.removeprefix(f"{group.name}/") if tensor.layer.startswith(f"{group.name}/") else ""
+        if self._convention.keras1:
+            leaf = f"{old}_{role[1]}" if role[1] else old
+            return f"{inner or group.name}_{leaf}{suffix}"
+        inside = f"{inner}/" if inner and len(modules) > 1 else ""
+        return f"{group.name}/{inside}{new}{suffix}"
+
+    @staticmethod
+    def _gate_kept(tensor: Tensor) -> bool:
+        return tensor.layout is not None and tensor.layout.gates is not None and len(tensor.layout.gates) == 1
+
+    def _reason(self, tensor: Tensor, layout: Layout) -> str:
+        """Why this tensor is kept so in the target: a sentence for the plan."""
+        reasons = []
+        convention = self._convention
+        source = tensor.layout
+        if source is None:
+            return ""
+        if source.flipped != layout.flipped:
+            convolves, correlates = "Theano convolves, so its kernels run backwards", "TensorFlow correlates: kernels run forwards"
+            reasons.append(convolves if layout.flipped else correlates)
+        if layout.spatial and source.axes != layout.axes and not source.gates:
+            reasons.append(f"Keras {convention.family} {convention.data_format} keeps {str(layout).partition(' ')[0]}")
+        group = next((axis for axis in layout.axes if len(axis) > 1 and "C" in axis and set(axis) <= set("DHWC")), None)
+        if group is not None and tensor.role is not None:
+            reasons.append(self._flatten_reason(source, layout, group))
+        if source.gates and layout.gates and (source.gates != layout.gates):
+            apart = "one array for each gate" if convention.keras1 else f"gates {layout.gates} in one array"
+            reasons.append(f"Keras {convention.family} keeps {apart}")
+        return "; ".join(reasons)
+
+    def _flatten_reason(self, source: Layout, layout: Layout, group: str) -> str:
+        convention = self._convention
+        before = next((axis for axis in source.axes if sorted(axis) == sorted(group)), group)
+        sizes = [layout.size(letter) for letter in group if letter != "C"]
+        where = f"Keras {convention.family} {convention.data_format} flattens {' '.join(group)}"
+        if before == group:
+            return f"rows stay: {where}, as the source does"
+        if all(size == 1 for size in sizes):
+            return f"rows stay: {' = '.join(letter for letter in group if letter != 'C')} = 1, so every order is the same"
+        return f"rows shuffled {before} -> {group}: {where}"
+
+    def _metadata(self, layers: list[dict[str, Any]]) -> dict[str, Any]:
+        version = _WRITTEN_VERSION[self._convention.family]
+        keep_config = self._keeps_config()
+        attributes: dict[str, dict[str, Any]] = {"/": {}}
+        if keep_config:
+            attributes = {group: dict(each) for group, each in self._source["attributes"].items() if group != "optimizer_weights"}
+            version = self._source["version"] or version
+        if not self._convention.keras1:
+            for group in attributes:
+                attributes[group] |= {"keras_version": _text(version), "backend": _text(self._convention.backend)}
+        return {
+            **{k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect")},
+            "adapter": "keras-tf" if self._convention.backend == "tensorflow" else "keras-theano",
+            "data_format": self._convention.data_format,
+            "flatten_order": self._convention.flatten_order,
+            "layers": layers,
+            "keras": {
+                "backend": self._convention.backend,
+                "version": version,
+                "family": self._convention.family,
+                "full_model": keep_config,
+                "attributes": attributes,
+                "optimizer": [],
+            },
+        }
+
+    def _keeps_config(self) -> bool:
+        """A model_config names no backend: it holds for the other backend of the same Keras and data format."""
+        return (
+            bool(self._source.get("full_model"))
+            and self._source["family"] == self._convention.family
+            and self._bundle.metadata.get("data_format") in (None, self._convention.data_format)
+        )
+
+    def _notes(self) -> Iterator[str]:
+        convention = self._convention
+        yield f"written for Keras {convention.family} on {convention.backend}, {convention.data_format}"
+        if self._source.get("full_model") and not self._keeps_config():
+            yield (
+                f"weights only: the model_config of Keras {self._source['version'] or '1'} does not hold for "
+                f"Keras {convention.family} {convention.data_format}; build the model, then load_weights"
+            )
+
+    def _problem(self, kind: str, tensor: Tensor, message: str, remedy: str | None) -> None:
+        self._problems.append(Problem(kind, message, tensor.name, remedy))
+
+
+def _text(value: str) -> dict[str, Any]:
+    return {"type": "ascii-variable", "shape": [], "value": [value]}

@@ -1,0 +1,97 @@
+"""Writes Keras HDF5 as Keras itself does: layer order, attribute types, chunked name lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wio.adapters._hdf5 import write_attribute
+from wio.atomic import atomic_output
+from wio.bundle import Bundle
+from wio.errors import WioError
+
+# keras 2.1.5 engine/topology.py: HDF5_OBJECT_HEADER_LIMIT; larger attributes are split into name0, name1, ...
+HEADER_LIMIT = 64512
+# A weights file has no place for roles and layouts; wio leaves them here, where no Keras looks.
+DECLARATIONS = "wio"
+
+
+def write_keras(path: Path, bundle: Bundle) -> None:
+    """Writes a bundle that :func:`keras_target` described. The same bundle gives the same bytes.
+
+    HDF5 would note the time in each object; h5py leaves that off, and the library version bounds fix the rest.
+    """
+    import h5py
+
+    facts = bundle.metadata["keras"]
+    with atomic_output(path) as temporary:
+        with h5py.File(temporary, "w", libver=("earliest", "v108")) as file:
+            root = file.create_group("model_weights") if facts["full_model"] else file
+            for layer in bundle.metadata["layers"]:
+                group = root.require_group(layer["name"])
+                _write_arrays(group, bundle, layer["tensors"], layer["stored_as"])
+                _write_names(group, "weight_names", layer["stored_as"], facts["family"])
+            _write_names(root, "layer_names", [layer["name"] for layer in bundle.metadata["layers"]], facts["family"])
+            for name in facts["optimizer"]:
+                tensors = [t for t in bundle.values() if t.layer == name]
+                stored = [(t.origin or t.name).removeprefix(f"{name}/") for t in tensors]
+                group = file.require_group(name)
+                _write_arrays(group, bundle, [t.name for t in tensors], stored)
+                _write_names(group, "weight_names", stored, facts["family"])
+            for name, attributes in facts["attributes"].items():
+                for attribute, document in attributes.items():
+                    write_attribute(file[name], attribute, document)
+            if not facts["full_model"]:
+                _write_declarations(file, bundle)
+
+
+def _write_arrays(group: Any, bundle: Bundle, names: Sequence[str], stored_as: Sequence[str]) -> None:
+    for name, stored in zip(names, stored_as, strict=True):
+        tensor = bundle[name]
+        array = tensor.numpy()
+        if array.dtype.kind not in "biufc":
+            raise WioError(
+                f"{name}: Keras HDF5 files hold no {tensor.dtype}", remedy=f"leave it out with --drop '{name}'"
+            )
+        group.create_dataset(stored, data=array, track_times=False)
+
+
+def _write_names(group: Any, attribute: str, names: Sequence[str], family: str) -> None:
+    """A list of names as NumPy makes one of bytes: fixed-length; an empty list is float64, as in real files."""
+    import numpy as np
+
+    encoded = np.asarray([name.encode("utf-8") for name in names])
+    if encoded.nbytes <= HEADER_LIMIT:
+        group.attrs[attribute] = encoded
+        return
+    if family != "2.2":
+        raise WioError(
+            f"{len(names)} names do not fit into one HDF5 attribute, and Keras {family} cannot read it in parts",
+            remedy="write for keras=2.2",
+        )
+    chunks = 1
+    while any(chunk.nbytes > HEADER_LIMIT for chunk in np.array_split(encoded, chunks)):
+        chunks += 1
+    for k, chunk in enumerate(np.array_split(encoded, chunks)):
+        group.attrs[f"{attribute}{k}"] = chunk
+
+
+def _write_declarations(file: Any, bundle: Bundle) -> None:
+    import numpy as np
+
+    if DECLARATIONS in file:
+        return
+    tensors = {
+        tensor.origin or tensor.name: {
+            "role": tensor.role,
+            "layout": None if tensor.layout is None else str(tensor.layout),
+            "layer": tensor.layer,
+        }
+        for tensor in bundle.values()
+        if tensor.role is not None
+    }
+    document = {"wio": 1, "backend": bundle.metadata["keras"]["backend"], "tensors": tensors}
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    file.create_dataset(DECLARATIONS, data=np.frombuffer(text, np.uint8), track_times=False)

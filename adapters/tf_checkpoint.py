@@ -1,0 +1,84 @@
+"""The adapter `tf-checkpoint`: TensorFlow checkpoints, V1 and V2, read without TensorFlow.
+
+A tensor's name is the variable's name, or the key of an object graph as TensorFlow spells it. Neither format records
+roles; of an object graph, only slot variables and the save counter are known for what they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wio.adapter import Adapter, Convention
+from wio.adapters._tf_paths import INDEX, locate, looks_like_checkpoint
+from wio.bundle import Bundle
+from wio.errors import DigestError, FormatError
+
+_VECTOR = ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")
+# tf.nn: convolution, conv2d_transpose, depthwise_conv2d, separable_conv2d state these orders of axes for filters,
+# tf.linalg.matmul and tf.nn.embedding_lookup those of matrices. Groups are blocks of consecutive output channels.
+_CONVENTION: dict[str, tuple[str, ...]] = {
+    "conv.kernel": ("WIO", "HWIO", "DHWIO", "WI(GO)", "HWI(GO)", "DHWI(GO)"),
+    "conv.bias": ("O",),
+    "conv_transpose.kernel": ("WOI", "HWOI", "DHWOI"),
+    "conv_transpose.bias": ("O",),
+    "depthwise.kernel": ("WCM", "HWCM"),
+    "depthwise.bias": ("O",),
+    "separable.depthwise_kernel": ("WCM", "HWCM"),
+    "separable.pointwise_kernel": ("WIO", "HWIO"),
+    "separable.bias": ("O",),
+    "dense.kernel": ("IO", "(HWC)O", "(WC)O", "(DHWC)O", "(?)O"),
+    "dense.bias": ("O",),
+    "embedding.table": ("IO",),
+    "batch_norm.gamma": _VECTOR,
+    "batch_norm.beta": _VECTOR,
+    "batch_norm.mean": _VECTOR,
+    "batch_norm.variance": _VECTOR,
+    "layer_norm.gamma": _VECTOR,
+    "layer_norm.beta": _VECTOR,
+    "instance_norm.gamma": _VECTOR,
+    "instance_norm.beta": _VECTOR,
+    "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
+}
+
+
+class TFCheckpoint(Adapter):
+    """TensorFlow checkpoints: ``PREFIX.index`` with its data files (V2), or single and sharded files (V1)."""
+
+    name = "tf-checkpoint"
+    description = "TensorFlow checkpoints V1 and V2, and the variables of a SavedModel"
+
+    def sniff(self, path: Path) -> int:
+        return 10 if looks_like_checkpoint(path) else 0
+
+    def read(self, path: Path, **options: str) -> Bundle:
+        """The bundle of a checkpoint named by prefix, index, data file, shard or directory.
+
+        Checksums of the index are verified now, those of values when they are loaded.
+        """
+        from wio.adapters._tf_files import MappedFile
+        from wio.adapters._tf_table import Table
+        from wio.adapters._tf_v1 import damaged, is_v1, read_v1
+        from wio.adapters._tf_v2 import read_v2
+
+        self.checked(options, writing=False)
+        found = locate(path)
+        tables = [Table(MappedFile(file)) for file in found.tables]
+        for table in tables:
+            try:
+                first = is_v1(table)
+            except DigestError as error:
+                raise damaged(table, b"", None, error.remedy) from None
+            if not first and len(tables) > 1:
+                raise FormatError(f"{table.file}: an index of a V2 checkpoint, not a shard of a V1 one")
+        if is_v1(tables[0]):
+            return read_v1(tables)
+        if not found.tables[0].name.endswith(INDEX):
+            raise FormatError(
+                f"{tables[0].file}: the index of a V2 checkpoint under a name that does not end in .index",
+                remedy="name it as TensorFlow does, PREFIX.index, beside PREFIX.data-*",
+            )
+        return read_v2(found, Table(tables[0].file, copy=True))
+
+    def convention(self, **options: str) -> Convention:
+        self.checked(options, writing=False)
+        return Convention.of(_CONVENTION)

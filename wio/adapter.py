@@ -1,0 +1,129 @@
+"""What an adapter is: one class for one file format, found through the entry point group ``wio.adapters``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from wio.bundle import Bundle
+from wio.errors import Problem, UsageError
+from wio.layout import Layout
+
+
+@dataclass(frozen=True)
+class Option:
+    """An explicit option of an adapter, for reading, writing or both; values are text on the command line."""
+
+    name: str
+    help: str
+    choices: tuple[str, ...] = ()
+    default: str | None = None
+    reading: bool = False
+    writing: bool = False
+
+
+@dataclass(frozen=True)
+class Convention:
+    """Which layouts a format keeps for each role: one for each set of axes that the role may have.
+
+    ``layouts`` maps a role to its layouts in this format; the one whose letters are those of the source applies.
+    """
+
+    layouts: Mapping[str, tuple[Layout, ...]]
+
+    @staticmethod
+    def of(table: Mapping[str, tuple[str, ...]]) -> Convention:
+        return Convention({role: tuple(map(Layout.parse, texts)) for role, texts in table.items()})
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor that a target holds, and what fills it: the source tensors of one layer and role.
+
+    ``name``, ``origin`` and ``layer`` are as a bundle read back from the target would have them. Where ``layout`` has
+    gates, the slot takes those gates only. ``copy_of`` names a source tensor that passes as it is, declared or not.
+    """
+
+    name: str
+    role: str | None
+    layout: Layout | None
+    layer: str
+    source_layer: str
+    origin: str | None = None
+    reason: str = ""
+    copy_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a file made of a bundle holds: slots in order, its metadata, and what stays behind, each with its reason."""
+
+    slots: tuple[Slot, ...]
+    metadata: Mapping[str, Any]
+    dropped: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Adapter:
+    """Reads and writes one file format. Subclass it; leave out what the format cannot do.
+
+    Nothing of a framework may be imported at module level, and nothing heavy: adapters are loaded to list them.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    reads: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    options: ClassVar[tuple[Option, ...]] = ()
+
+    def sniff(self, path: Path) -> int:
+        """How specific the match is: 0 for a file that is not of this format.
+
+        10 for a container by its magic bytes, 20 for a dialect of a container, 30 for one that names itself.
+        Reads as little of the file as it can; never raises for a file that is something else.
+        """
+        raise NotImplementedError
+
+    def evidence(self, path: Path) -> str | None:  # noqa: ARG002
+        """Where adapters tie over a file: what it offers as evidence. It is shown to the user and decides nothing."""
+        return None
+
+    def read(self, path: Path, **options: str) -> Bundle:
+        """The bundle that a file holds, lazily. Raises FormatError for what the format forbids."""
+        raise NotImplementedError
+
+    def convention(self, **options: str) -> Convention:
+        """The layout of each role in files written with these options."""
+        raise NotImplementedError
+
+    def convention_of(self, bundle: Bundle) -> Convention:  # noqa: ARG002
+        """The convention of a bundle that this adapter read; roles whose layout the file leaves open are not in it."""
+        return self.convention()
+
+    def target(self, bundle: Bundle, **options: str) -> Target:
+        """What a file made of this bundle will hold: the names, order and layouts that a plan must fill.
+
+        Everything that stands in the way is a problem of the target; it raises for nothing that a plan can report.
+        """
+        raise NotImplementedError
+
+    def write(self, path: Path, bundle: Bundle, **options: str) -> None:
+        """Writes a bundle that a plan has brought to this format; atomic, deterministic."""
+        raise NotImplementedError
+
+    def checked(self, given: Mapping[str, str], *, writing: bool) -> dict[str, str]:
+        """The options with their defaults; UsageError names the options that exist and the values they take."""
+        known = {option.name: option for option in self.options if (option.writing if writing else option.reading)}
+        doing = "writing" if writing else "reading"
+        for key, value in given.items():
+            if key not in known:
+                listed = ", ".join(known) or "none"
+                raise UsageError(f"{self.name} has no option {key!r} for {doing}; its options are: {listed}")
+            choices = known[key].choices
+            if choices and value not in choices:
+                raise UsageError(f"{self.name}: option {key} takes {' or '.join(choices)}, not {value!r}")
+        defaults = {key: option.default for key, option in known.items() if option.default is not None}
+        return {**defaults, **given}

@@ -1,0 +1,69 @@
+"""The Python side of the commands: plain functions over paths and bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from wio import container, port
+from wio.bundle import Bundle
+from wio.plan import Plan
+from wio.port import Declarations
+
+
+def open(
+    path: Path | str,
+    adapter: str | None = None,
+    *,
+    arch: str | None = None,
+    dialect: str | None = None,
+    declare: Sequence[str] = (),
+    **options: str,
+) -> Bundle:
+    """Opens a weight file lazily: names, dtypes, shapes, roles and layouts; no tensor is read yet.
+
+    ``adapter`` insists on a format that is otherwise told by content; ``options`` are that adapter's own. ``declare``
+    takes ``GLOB=ROLE[:LAYOUT]``. Raises AdapterError, FormatError, or what the declarations contradict.
+    """
+    return port.open_resolved(path, adapter, options, Declarations(arch, dialect, tuple(declare))).bundle
+
+
+def save(bundle: Bundle, path: Path | str) -> dict[str, str]:
+    """Writes a bundle as a .wio file; gives the SHA-256 (hex) of each tensor's stored bytes."""
+    return container.save(bundle, Path(path))
+
+
+def export(
+    source: Path | str,
+    out: Path | str,
+    *,
+    adapter: str | None = None,
+    arch: str | None = None,
+    dialect: str | None = None,
+    declare: Sequence[str] = (),
+    only: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    layout: str = "keep",
+    **options: str,
+) -> Plan:
+    """``wio export``: any readable file to .wio. Gives the plan that was carried out."""
+    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop))
+    return port.export(source, out, adapter=adapter, options=options, told=told, layout=layout)
+
+
+def import_into(
+    source: Path | str,
+    out: Path | str | None,
+    *,
+    adapter: str,
+    arch: str | None = None,
+    dialect: str | None = None,
+    declare: Sequence[str] = (),
+    only: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    dry_run: bool = False,
+    **options: str,
+) -> Plan:
+    """``wio import``: a .wio file, or any readable one, into another format; ``options`` are the target adapter's."""
+    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop))
+    return port.import_into(source, out, adapter=adapter, options=options, told=told, dry_run=dry_run)

@@ -1,0 +1,165 @@
+"""Tensors that are read only when asked for, and bundles of them: what every adapter reads and writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from wio.dtypes import DType
+from wio.errors import LayoutError, WioError
+from wio.layout import Layout
+from wio.ops import apply_all, rearrange
+from wio.roles import check_role
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A named array with a declared meaning, or none declared, whose bytes are read on demand.
+
+    ``load``    gives the stored values: a C-contiguous little-endian array of ``shape`` (an object array of bytes
+                for strings and variants), often a read-only view of a mapped file. May raise FormatError.
+    ``origin``  the tensor's name in its source where that differs from ``name``.
+    ``layer``   the layer it belongs to; by default the part of the name before the last ``/``.
+    ``digest``  SHA-256 (hex) of the stored bytes where the source records it; not checked by ``load``.
+    ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    load: Callable[[], Array] = field(repr=False)
+    role: str | None = None
+    layout: Layout | None = None
+    origin: str | None = None
+    layer: str = ""
+    digest: str | None = None
+    stored_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.layer:
+            object.__setattr__(self, "layer", self.name.rpartition("/")[0])
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize if self.stored_bytes is None else self.stored_bytes
+
+    def numpy(self) -> Array:
+        """The stored values as an array of ``shape``. Reads the file now; checksums of the format are verified."""
+        array = self.load()
+        if array.shape != self.shape:
+            raise WioError(f"{self.name}: expected shape {self.shape}, the source gave {array.shape}")
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype)
+
+    def declared(self, role: str | None, layout: Layout | None) -> Tensor:
+        """The same tensor with another declaration; LayoutError if the shape refutes it."""
+        if role is not None:
+            check_role(role)
+        if layout is not None:
+            refuted = layout.check(self.shape)
+            if refuted:
+                raise LayoutError(f"{self.name}: {refuted}")
+        return replace(self, role=role, layout=layout)
+
+    def to(self, layout: Layout | str) -> Tensor:
+        """The tensor rearranged to another layout, still lazy.
+
+        Raises LayoutError if this tensor's layout is not declared or does not hold the same axes.
+        """
+        target = Layout.parse(layout) if isinstance(layout, str) else layout
+        if self.layout is None:
+            raise LayoutError(f"{self.name}: its layout is not declared", remedy=declare_remedy(self.name, str(target)))
+        extents = self.layout.extents(self.shape)
+        target = target.with_sizes({letter: size for letter, size in self.layout.sizes})
+        steps = rearrange(self.layout.with_sizes(dict(target.sizes)), target)
+        if not steps:
+            return replace(self, layout=target)
+        shape = _shape_of(target, extents, steps, self.shape)
+        load = self.load
+        return replace(
+            self, layout=target, shape=shape, load=lambda: apply_all(steps, load()), digest=None, stored_bytes=None
+        )
+
+
+def _shape_of(target: Layout, extents: Mapping[str, int], steps: Iterable[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+    if all(letter == "1" or letter in extents for axis in target.axes for letter in axis):
+        return tuple(math.prod(extents.get(letter, 1) for letter in axis) for axis in target.axes)
+    import numpy as np
+
+    # Some group is moved whole, its make-up unknown: let the steps say what becomes of the shape, on no memory.
+    view = np.broadcast_to(np.zeros((), np.uint8), shape)
+    for step in steps:
+        view = step.apply(view)
+    return view.shape
+
+
+def declare_remedy(name: str, layout: str = "LAYOUT") -> str:
+    return f"declare it: --declare '{name}=ROLE:{layout}', or name an --arch or --dialect that knows it"
+
+
+class Bundle(Mapping[str, Tensor]):
+    """An ordered, read-only mapping from names to tensors, with what the file says beside its weights.
+
+    ``metadata`` is JSON-able: what weights alone lose (batch-norm epsilon, data format, model_config, attributes).
+    """
+
+    def __init__(self, tensors: Iterable[Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+        self._tensors: dict[str, Tensor] = {}
+        for tensor in tensors:
+            if tensor.name in self._tensors:
+                raise WioError(f"two tensors are named {tensor.name!r}")
+            self._tensors[tensor.name] = tensor
+        self.metadata: dict[str, Any] = dict(metadata or {})
+
+    def __getitem__(self, name: str) -> Tensor:
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __repr__(self) -> str:
+        return f"<Bundle of {len(self)} tensors, {self.nbytes:,} bytes>"
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.values())
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Bundle:
+        return Bundle((change(tensor) for tensor in self.values()), self.metadata)
+
+    def select(self, only: Iterable[str] = (), drop: Iterable[str] = ()) -> Bundle:
+        """The bundle without what ``only`` leaves out and ``drop`` names: globs on names, or on names in the source.
+
+        Raises WioError for a glob that matches nothing: a typing error must not pass for a dropped tensor.
+        """
+        only, drop = tuple(only), tuple(drop)
+        idle = [glob for glob in (*only, *drop) if not any(_matches(tensor, (glob,)) for tensor in self.values())]
+        if idle:
+            raise WioError(f"no tensor matches {', '.join(map(repr, idle))}", remedy="wio inspect FILE lists the names")
+        kept = (t for t in self.values() if (not only or _matches(t, only)) and not _matches(t, drop))
+        return Bundle(kept, self.metadata)
+
+
+def _matches(tensor: Tensor, globs: Iterable[str]) -> bool:
+    return any(fnmatchcase(tensor.name, glob) or fnmatchcase(tensor.origin or tensor.name, glob) for glob in globs)

@@ -1,0 +1,57 @@
+"""``wio adapters``: the formats that can be read and written."""
+
+from __future__ import annotations
+
+import argparse
+
+from wio.cli.arguments import Commands, add_command, add_json
+
+_EXAMPLE = "  wio adapters --json"
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "adapters", "List the formats wio reads and writes, with their options.", _EXAMPLE)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from wio.cli.output import print_json, print_table
+    from wio.plugins import found_adapters
+
+    found = found_adapters()
+    if arguments.json:
+        print_json(
+            [
+                {
+                    "name": each.name,
+                    "origin": each.origin,
+                    "error": each.error,
+                    "reads": bool(each.adapter and each.adapter.reads),
+                    "writes": bool(each.adapter and each.adapter.writes),
+                    "description": each.adapter.description if each.adapter else None,
+                    "options": [vars(option) for option in each.adapter.options] if each.adapter else [],
+                }
+                for each in found
+            ]
+        )
+        return 0
+    print_table(
+        ("adapter", "does", "format", "from"),
+        (
+            (each.name, _does(each.adapter.reads, each.adapter.writes), each.adapter.description, each.origin)
+            if each.adapter
+            else (each.name, "broken", str(each.error), each.origin)
+            for each in found
+        ),
+    )
+    for each in found:
+        for option in each.adapter.options if each.adapter else ():
+            choices = "|".join(option.choices) or "VALUE"
+            default = f" (default {option.default})" if option.default else ""
+            print(f"{each.name}: --option {option.name}={choices}{default}: {option.help}")
+    return 0
+
+
+def _does(reads: bool, writes: bool) -> str:
+    return " and ".join(word for word, can in (("reads", reads), ("writes", writes)) if can)

@@ -1,0 +1,91 @@
+"""Arguments that several commands share, and what they say as values."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from wio.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wio.port import Declarations
+
+Commands = Any  # argparse keeps the type of its sub-parsers to itself
+
+
+def add_command(commands: Commands, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    """A sub-parser whose help begins with what the command does and ends with an example."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def add_declarations(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("declaring what the file does not say")
+    group.add_argument("--arch", metavar="ID", help="the network it is (wio registry list)")
+    group.add_argument("--dialect", metavar="NAME", help="whose names it uses, where more than one would fit")
+    group.add_argument(
+        "--declare",
+        action="append",
+        default=[],
+        metavar="GLOB=ROLE[:LAYOUT]",
+        help="role and layout of tensors, as in 'fc1/weights=dense.kernel:(HWC)O H=4 W=4 C=128'; "
+        "without a layout that of the format for the role",
+    )
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("choosing tensors")
+    group.add_argument("--only", action="append", default=[], metavar="GLOB", help="leave out every other tensor")
+    group.add_argument("--drop", action="append", default=[], metavar="GLOB", help="leave these tensors out")
+
+
+def add_source(parser: argparse.ArgumentParser, option: str = "--option") -> None:
+    parser.add_argument("--from", dest="source_adapter", metavar="ADAPTER", help="the adapter that reads the file")
+    parser.add_argument(
+        option, dest="source_options", action="append", default=[], metavar="KEY=VALUE", help="an option of that adapter"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def declarations(arguments: argparse.Namespace) -> Declarations:
+    from wio.port import Declarations
+
+    return Declarations(
+        arguments.arch,
+        arguments.dialect,
+        tuple(arguments.declare),
+        tuple(getattr(arguments, "only", ())),
+        tuple(getattr(arguments, "drop", ())),
+    )
+
+
+def key_values(given: list[str]) -> dict[str, str]:
+    """``KEY=VALUE`` arguments as a mapping; UsageError for one without ``=`` or given twice."""
+    found: dict[str, str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or key in found:
+            raise UsageError(f"--option {text!r}: " + ("given twice" if equals else "expected KEY=VALUE"))
+        found[key] = value
+    return found
+
+
+def source(argument: str, insisted: str | None) -> tuple[str | None, Path]:
+    """The adapter and path of a FILE argument; ``--from`` and a prefix must not contradict each other."""
+    from wio.plugins import split_prefix
+
+    prefix, path = split_prefix(argument)
+    if prefix and insisted and prefix != insisted:
+        raise UsageError(f"{argument} says {prefix}, --from says {insisted}")
+    return prefix or insisted, path

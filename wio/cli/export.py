@@ -1,0 +1,67 @@
+"""``wio export``: any readable file to .wio."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from wio.cli.arguments import (
+    Commands,
+    add_command,
+    add_declarations,
+    add_json,
+    add_selection,
+    add_source,
+    declarations,
+    key_values,
+    source,
+)
+
+_EXAMPLE = """\
+  wio export inception_v4.ckpt --arch inception-v4 -o inception_v4.wio
+  wio export weights.h5 --from keras-theano --declare 'conv*/*_W=conv.kernel:OIHW flipped'"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "export", "Export a weight file to .wio: every byte kept, every layout declared.", _EXAMPLE)
+    parser.add_argument("source", metavar="SRC", help="the file, checkpoint prefix or folder to read; ADAPTER:PATH insists on a format")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT.wio", help="where to write (default: beside SRC, as NAME.wio)")
+    parser.add_argument(
+        "--layout", choices=("keep", "neutral"), default="keep", help="keep the source's layouts, or rearrange to neutral ones"
+    )
+    add_source(parser)
+    add_declarations(parser)
+    add_selection(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from wio.cli.output import Progress, message, print_json, size
+    from wio.port import export
+
+    adapter, path = source(arguments.source, arguments.source_adapter)
+    out = arguments.output or _beside(path)
+    with Progress(f"exporting {path.name}") as progress:
+        plan = export(
+            path,
+            out,
+            adapter=adapter,
+            options=key_values(arguments.source_options),
+            told=declarations(arguments),
+            layout=arguments.layout,
+            progress=progress,
+        )
+    if arguments.json:
+        print_json({"output": str(out), **plan.as_json()})
+    for name, reason in plan.dropped.items():
+        message(f"dropped {name}: {reason}")
+    undeclared = sum(slot.role is None for step in plan.steps for slot in step.slots)
+    known = f", {undeclared} of them without a declared role" if undeclared else ""
+    message(f"wrote {out}: {len(plan.steps)} tensors{known}, {size(out.stat().st_size)}")
+    return 0
+
+
+def _beside(path: Path) -> Path:
+    name = path.name.removesuffix(".index") or path.parent.name
+    return path.with_name(f"{name}.wio") if path.name else Path(f"{name}.wio")

@@ -1,0 +1,80 @@
+"""``wio import``: a .wio file into another format."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from wio.cli.arguments import (
+    Commands,
+    add_command,
+    add_declarations,
+    add_json,
+    add_selection,
+    add_source,
+    declarations,
+    key_values,
+    source,
+)
+
+_EXAMPLE = """\
+  wio import model.wio --into keras-theano --dry-run
+  wio import model.wio --into keras-theano -o model.h5 --option keras=1.2 --option data_format=channels_first"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "import", "Write the weights of a .wio file in another format, by a plan you can read first.", _EXAMPLE)
+    add_port_arguments(parser, "SRC.wio")
+
+
+def add_port_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
+    """The arguments of import and convert, which differ in what they are given."""
+    parser.add_argument("source", metavar=metavar, help="the file to read; ADAPTER:PATH insists on a format")
+    parser.add_argument("--into", required=True, metavar="ADAPTER", help="the format to write (wio adapters)")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write")
+    parser.add_argument(
+        "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="an option of the target (wio adapters)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
+    add_source(parser, "--source-option")
+    add_declarations(parser)
+    add_selection(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from wio.cli.output import Progress, message, print_json, print_plan, size
+    from wio.errors import UsageError
+    from wio.port import import_into
+
+    if arguments.output is None and not arguments.dry_run:
+        raise UsageError("where to? -o OUT is missing", remedy="or --dry-run to see the plan only")
+    adapter, path = source(arguments.source, arguments.source_adapter)
+    with Progress(f"writing {arguments.output}") as progress:
+        plan = import_into(
+            path,
+            arguments.output,
+            adapter=arguments.into,
+            options=key_values(arguments.options),
+            source_adapter=adapter,
+            source_options=key_values(arguments.source_options),
+            told=declarations(arguments),
+            dry_run=arguments.dry_run,
+            progress=progress,
+        )
+    if arguments.json:
+        print_json(plan.as_json())
+    elif arguments.dry_run:
+        print_plan(plan)
+    if arguments.dry_run:
+        return 0
+    for name, reason in plan.dropped.items():
+        message(f"dropped {name}: {reason}")
+    for note in plan.notes:
+        message(f"note: {note}")
+    changed = sum(step.kind not in ("copy", "keep") for step in plan.steps)
+    written = sum(len(step.slots) for step in plan.steps)
+    total = size(arguments.output.stat().st_size) if arguments.output.is_file() else ""
+    message(f"wrote {arguments.output}: {written} tensors, {changed} steps that rearrange, all exact, {total}")
+    return 0

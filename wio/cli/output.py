@@ -1,0 +1,115 @@
+"""What commands print: tables and JSON on stdout, messages and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from wio.errors import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from wio.plan import Plan
+
+SHOW_PROGRESS_AFTER = 1.0
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def message(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """A table; names from files are escaped, and nothing is cut off when the output is not a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else 100_000, markup=False, highlight=False, emoji=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    if terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def print_plan(plan: Plan) -> None:
+    """The plan as a person checks it: source, steps and their reason, target, exact or not."""
+    rows = []
+    for step in plan.steps:
+        done = "; ".join(map(str, step.ops)) or {"join": "join gates", "split": "split gates"}.get(step.kind, "as it is")
+        layouts = f"{step.sources[0].layout or '-'} -> {step.slots[0].layout or '-'}"
+        rows.append(
+            (
+                " + ".join(t.name for t in step.sources),
+                layouts if step.ops or step.kind in ("join", "split") else str(step.sources[0].layout or "-"),
+                done,
+                " + ".join(slot.name for slot in step.slots),
+                "exact" if step.exact else "NOT EXACT",
+                step.reason,
+            )
+        )
+    print_table(("source", "layout", "steps", "target", "", "reason"), rows)
+    for name, reason in plan.dropped.items():
+        print(f"dropped: {printable(name)}: {reason}")
+    for note in plan.notes:
+        print(f"note: {note}")
+
+
+def size(count: int) -> str:
+    """Bytes for a person: 1.5 MB is 1,500,000."""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{count} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError("unreachable")
+
+
+class Progress:
+    """Progress of work over a known number of bytes, on stderr, shown once it has taken more than a second."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._started = time.monotonic()
+        self._done = 0
+        self._shown: RichProgress | None = None
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        if self._shown is None:
+            if time.monotonic() - self._started < SHOW_PROGRESS_AFTER or not sys.stderr.isatty():
+                return
+            self._show()
+        if self._shown is not None:
+            self._shown.update(self._shown.task_ids[0], completed=self._done)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown is not None:
+            self._shown.stop()
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
+        self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._shown.add_task(self._doing, total=None)
+        self._shown.start()

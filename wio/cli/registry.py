@@ -1,0 +1,112 @@
+"""``wio registry``: the architectures whose names and layouts wio knows."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wio.cli.arguments import Commands, add_command, add_json
+
+if TYPE_CHECKING:
+    from wio.architecture import Architecture
+
+_EXAMPLE = """\
+  wio registry list
+  wio registry show inception-v4"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = add_command(commands, "registry", "List, show and check architectures and dialects.", _EXAMPLE)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="the architectures, and the dialects without one")
+    listing.set_defaults(run=run_list)
+    show = actions.add_parser("show", help="one architecture: its layers, weights and dialects")
+    show.add_argument("id", metavar="ID")
+    show.set_defaults(run=run_show)
+    check = actions.add_parser("check", help="whether a TOML file is a sound description")
+    check.add_argument("file", metavar="FILE", type=Path)
+    check.set_defaults(run=run_check)
+    for each in (listing, show, check):
+        add_json(each)
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    from wio.cli.output import print_json, print_table
+    from wio.plugins import architectures, habits
+
+    found = architectures()
+    if arguments.json:
+        print_json(
+            {
+                "architectures": [{"id": a.id, "title": a.title, "dialects": list(a.dialects)} for a in found.values()],
+                "dialects": [{"id": h.id, "title": h.title, "adapters": list(h.adapters)} for h in habits().values()],
+            }
+        )
+        return 0
+    print_table(("architecture", "title", "dialects"), ((a.id, a.title, ", ".join(a.dialects)) for a in found.values()))
+    print()
+    print_table(("dialect", "title", "for"), ((h.id, h.title, ", ".join(h.adapters)) for h in habits().values()))
+    return 0
+
+
+def run_show(arguments: argparse.Namespace) -> int:
+    from wio.plugins import architecture_named
+
+    _show(architecture_named(arguments.id), arguments.json)
+    return 0
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    from wio.architecture import load_architecture
+    from wio.cli.output import message
+
+    _show(load_architecture(arguments.file), arguments.json)
+    message(f"{arguments.file}: sound; every dialect names every weight once")
+    return 0
+
+
+def _show(architecture: Architecture, json: bool) -> None:
+    from wio.cli.output import print_json, print_table
+
+    if json:
+        print_json(_as_json(architecture))
+        return
+    kinds = Counter(layer.op for layer in architecture.network.layers)
+    print(f"{architecture.id}: {architecture.title}, {len(architecture.network.layers)} layers")
+    print(", ".join(f"{count} {op}" for op, count in kinds.most_common()))
+    for dialect in architecture.dialects.values():
+        print(f"\ndialect {dialect.name}: {dialect.title}")
+        print(f"  for {', '.join(dialect.adapters)}; source: {dialect.source}\n  verified: {dialect.verified}")
+        for glob, reason in dialect.drops:
+            print(f"  drops {glob}: {reason}")
+    print()
+    spelled = {name: {p.name: n for n, p in architecture.names(name).items()} for name in architecture.dialects}
+    print_table(
+        ("weight", "role", "layout", *architecture.dialects),
+        ((p.name, p.role, str(p.layout), *(spelled[d][p.name] for d in architecture.dialects)) for p in architecture.parameters),
+    )
+
+
+def _as_json(architecture: Architecture) -> dict[str, Any]:
+    return {
+        "id": architecture.id,
+        "title": architecture.title,
+        "layers": [
+            {"name": layer.name, "op": layer.op, "attributes": dict(layer.attributes), "inputs": list(layer.inputs)}
+            for layer in architecture.network.layers
+        ],
+        "parameters": [{"name": p.name, "role": p.role, "layout": str(p.layout)} for p in architecture.parameters],
+        "dialects": {
+            d.name: {
+                "title": d.title,
+                "source": d.source,
+                "verified": d.verified,
+                "adapters": list(d.adapters),
+                "drops": [list(drop) for drop in d.drops],
+                "names": {p.name: name for name, p in architecture.names(d.name).items()},
+            }
+            for d in architecture.dialects.values()
+        },
+    }

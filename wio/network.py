@@ -1,0 +1,238 @@
+"""A network as data: layers in order, what flows between them, and what follows from that.
+
+The operators are ONNX's where ONNX has one (``Conv``, ``Gemm``, ``BatchNormalization``, ...). The registry's files
+and the configurations that Keras saves both become a :class:`Network`, so one piece of code answers what a dense
+kernel's rows flatten and in which order old loaders walk the layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wio.errors import FormatError
+
+ELEMENTWISE = frozenset({"BatchNormalization", "Relu", "Softmax", "Activation", "Dropout", "PRelu", "LRN", "Identity"})
+TIME = "T"
+
+
+@dataclass(frozen=True)
+class NetLayer:
+    """One layer: its operator, attributes and the names of the layers whose outputs it takes.
+
+    Attributes: ``filters``/``units`` (output channels), ``kernel_shape``, ``strides``, ``dilations``, ``auto_pad``
+    (``VALID``, ``SAME_UPPER``, ``CAUSAL``), ``data_format``, ``epsilon``, ``scale``, ``center``, ``bias``, ``axes``, ``sizes``.
+    """
+
+    name: str
+    op: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What flows from one layer to the next, the batch axis left out.
+
+    ``axes``  letters in memory order (H W C, or C H W, a leading T for time), or None if the order is not known.
+    ``sizes`` the size of each axis, None where not known.
+    ``flat``  the map was flattened to one axis, in the order of ``axes``.
+    """
+
+    axes: tuple[str, ...] | None
+    sizes: tuple[int | None, ...]
+    flat: bool = False
+
+    def size(self, letter: str) -> int | None:
+        return self.sizes[self.axes.index(letter)] if self.axes and letter in self.axes else None
+
+    @property
+    def complete(self) -> bool:
+        return self.axes is not None and all(size is not None for size in self.sizes)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Layers in the order in which they were created."""
+
+    layers: tuple[NetLayer, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for layer in self.layers:
+            if layer.name in seen:
+                raise FormatError(f"two layers are named {layer.name!r}")
+            missing = [name for name in layer.inputs if name not in seen]
+            if missing:
+                raise FormatError(f"layer {layer.name!r} takes {missing[0]!r}, which is no layer before it")
+            seen.add(layer.name)
+
+    def feature_maps(self, given: Mapping[str, FeatureMap | None] | None = None) -> dict[str, FeatureMap | None]:
+        """For each layer what it gives out; None where that is not known. ``given`` presets some."""
+        maps: dict[str, FeatureMap | None] = {}
+        for layer in self.layers:
+            if given and layer.name in given:
+                maps[layer.name] = given[layer.name]
+            else:
+                maps[layer.name] = output_of(layer, [maps[name] for name in layer.inputs])
+        return maps
+
+    def keras_order(self) -> list[str]:
+        """The names in the order of Keras's ``model.layers`` for a functional model.
+
+        Source: keras 2.2.4 ``engine/network.py``, ``_map_graph_network``: by depth from the outputs, and within one
+        depth by the order in which a walk from the outputs first meets a layer.
+        """
+        by_name = {layer.name: layer for layer in self.layers}
+        consumed = {name for layer in self.layers for name in layer.inputs}
+        met: dict[str, int] = {}
+        finished: list[str] = []
+        done: set[str] = set()
+        for output in (layer.name for layer in self.layers if layer.name not in consumed):
+            stack = [(output, iter(by_name[output].inputs))]
+            met.setdefault(output, len(met))
+            while stack:
+                name, inputs = stack[-1]
+                following = next((each for each in inputs if each not in done), None)
+                if following is None:
+                    stack.pop()
+                    if name not in done:
+                        done.add(name)
+                        finished.append(name)
+                else:
+                    met.setdefault(following, len(met))
+                    stack.append((following, iter(by_name[following].inputs)))
+        depth = dict.fromkeys(finished, 0)
+        for name in reversed(finished):
+            for before in by_name[name].inputs:
+                depth[before] = max(depth[before], depth[name] + 1)
+        return sorted(finished, key=lambda name: (-depth[name], met[name]))
+
+
+def output_of(layer: NetLayer, inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
+    """What a layer gives out for what it takes; None if the operator or its input is not known well enough."""
+    first = inputs[0] if inputs else None
+    attributes = layer.attributes
+    if layer.op == "Input":
+        sizes = attributes.get("sizes")
+        axes = attributes.get("axes")
+        return None if sizes is None else FeatureMap(tuple(axes) if axes else None, tuple(sizes))
+    if layer.op in ELEMENTWISE:
+        return first
+    if layer.op in ("Add", "Mul", "Max", "Average"):
+        return next((each for each in inputs if each is not None and each.complete), first)
+    if layer.op == "Gemm":
+        return _gemm(attributes, first)
+    if layer.op == "Flatten":
+        return _flatten(attributes, first)
+    if layer.op == "Concat":
+        return _concat(attributes, inputs)
+    if layer.op == "Features":
+        return FeatureMap(("C",), (attributes.get("units"),))
+    if layer.op in _SPATIAL:
+        return _spatial(layer, ordered(first, attributes))
+    return None
+
+
+def ordered(fmap: FeatureMap | None, attributes: Mapping[str, Any]) -> FeatureMap | None:
+    """The map with its axes named, if the layer that takes it declares a data format."""
+    data_format, letters = attributes.get("data_format"), attributes.get("letters")
+    if fmap is None or fmap.flat or fmap.axes is not None or not data_format or not letters:
+        return fmap
+    axes = ("C", *letters) if data_format == "channels_first" else (*letters, "C")
+    return FeatureMap(axes, fmap.sizes) if len(axes) == len(fmap.sizes) else None
+
+
+def _gemm(attributes: Mapping[str, Any], first: FeatureMap | None) -> FeatureMap | None:
+    units = attributes.get("units")
+    if first is None or first.flat or len(first.sizes) <= 1:
+        return FeatureMap(("C",), (units,))
+    return FeatureMap(first.axes, (*first.sizes[:-1], units))
+
+
+def _flatten(attributes: Mapping[str, Any], first: FeatureMap | None) -> FeatureMap | None:
+    """Flatten in C order; with ``data_format="channels_first"`` the first axis is moved last before.
+
+    Source: keras >= 2.1.6 ``layers/core.py``, ``Flatten.call``.
+    """
+    if first is None or first.flat:
+        return first
+    axes, sizes = first.axes, first.sizes
+    if attributes.get("data_format") == "channels_first" and len(sizes) > 1:
+        axes, sizes = (*axes[1:], axes[0]) if axes else None, (*sizes[1:], sizes[0])
+    return FeatureMap(axes, sizes, flat=True)
+
+
+def _concat(attributes: Mapping[str, Any], inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
+    first = inputs[0]
+    if first is None or any(each is None or each.flat or each.axes != first.axes for each in inputs):
+        return None
+    rank = len(first.sizes)
+    axis = attributes.get("axis", -1)
+    if axis == "C":
+        place = first.axes.index("C") if first.axes and "C" in first.axes else None
+    else:
+        place = axis - 1 if axis > 0 else rank + axis
+    if place is None or not 0 <= place < rank:
+        return None
+    along = [each.sizes[place] for each in inputs if each is not None]
+    total = None if None in along else sum(size for size in along if size is not None)
+    return FeatureMap(first.axes, (*first.sizes[:place], total, *first.sizes[place + 1 :]))
+
+
+_SPATIAL = frozenset(
+    {"Conv", "DepthwiseConv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalPool", "Pad", "Crop", "Resize", "LocallyConnected"}
+)
+
+
+def _spatial(layer: NetLayer, first: FeatureMap | None) -> FeatureMap | None:
+    if first is None or first.axes is None or first.flat or "C" not in first.axes:
+        return None
+    letters = [axis for axis in first.axes if axis not in ("C", TIME)]
+    attributes = layer.attributes
+    if layer.op == "GlobalPool":
+        return FeatureMap(("C",), (first.size("C"),))
+    sizes = dict(zip(first.axes, first.sizes, strict=True))
+    for i, letter in enumerate(letters):
+        before = sizes[letter]
+        sizes[letter] = None if before is None else _extent(layer.op, attributes, i, len(letters), before)
+    if layer.op in ("Conv", "ConvTranspose", "LocallyConnected"):
+        sizes["C"] = attributes.get("filters")
+    if layer.op == "DepthwiseConv":
+        channels, multiplier = sizes["C"], attributes.get("multiplier", 1)
+        sizes["C"] = None if channels is None else channels * multiplier
+    return FeatureMap(first.axes, tuple(sizes[axis] for axis in first.axes))
+
+
+def _extent(op: str, attributes: Mapping[str, Any], i: int, rank: int, before: int) -> int | None:
+    """The size of one spatial axis after a layer (ONNX Operators, ``auto_pad``; Keras ``conv_output_length``)."""
+    if op in ("Pad", "Crop"):
+        low, high = attributes["pads"][i]
+        return before + low + high if op == "Pad" else before - low - high
+    if op == "Resize":
+        return int(before * attributes["scales"][i])
+    kernel = _each(attributes.get("kernel_shape", 1), rank)[i]
+    stride = _each(attributes.get("strides", 1), rank)[i]
+    dilation = _each(attributes.get("dilations", 1), rank)[i]
+    pad = attributes.get("auto_pad", "VALID")
+    reach = (kernel - 1) * dilation + 1
+    if op == "ConvTranspose":
+        if attributes.get("output_padding") is not None:
+            return None
+        return before * stride if pad == "SAME_UPPER" else before * stride + max(reach - stride, 0)
+    if pad in ("SAME_UPPER", "CAUSAL"):
+        return math.ceil(before / stride)
+    if pad == "FULL":
+        before += 2 * (reach - 1)
+    elif pad != "VALID":
+        return None
+    return (before - reach) // stride + 1
+
+
+def _each(value: int | Iterable[int], rank: int) -> list[int]:
+    found = [value] * rank if isinstance(value, int) else list(value)
+    if len(found) != rank:
+        raise FormatError(f"{found} were given for {rank} spatial axes")
+    return found

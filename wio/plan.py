@@ -1,0 +1,186 @@
+"""Plans: the steps that take a bundle to a target, checked before anything is read. What is shown is what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from wio.adapter import Slot, Target
+from wio.bundle import Bundle, Tensor
+from wio.errors import LayoutError, PlanError, Problem
+from wio.gates import join_gates, take_gates
+from wio.ops import Op, rearrange
+
+
+@dataclass(frozen=True)
+class Step:
+    """One group of source tensors and the group of target tensors it becomes.
+
+    ``kind``: ``copy`` (as it is), ``keep`` (declared, nothing to do), ``rearrange``, ``join`` or ``split`` (gates).
+    ``exact`` is whether every bit of every value survives.
+    """
+
+    kind: str
+    sources: tuple[Tensor, ...]
+    slots: tuple[Slot, ...]
+    ops: tuple[Op, ...]
+    exact: bool = True
+
+    @property
+    def reason(self) -> str:
+        return next((slot.reason for slot in self.slots if slot.reason), "")
+
+    def results(self) -> list[Tensor]:
+        """The target tensors, lazy."""
+        return [_filled(slot, self.sources) for slot in self.slots]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "sources": [
+                {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape), "dtype": t.dtype.name}
+                for t in self.sources
+            ],
+            "targets": [
+                {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape)} for t in self.results()
+            ],
+            "ops": [op.as_json() for op in self.ops],
+            "reason": self.reason,
+            "exact": self.exact,
+        }
+
+
+def _text(layout: object) -> str | None:
+    return None if layout is None else str(layout)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every step of a port, what stays behind and why. Made before a value is read, executed lazily."""
+
+    adapter: str
+    options: Mapping[str, str]
+    steps: tuple[Step, ...]
+    dropped: Mapping[str, str]
+    notes: tuple[str, ...]
+    metadata: Mapping[str, Any]
+
+    def apply(self, prepare: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Bundle:
+        """The target bundle, lazy. ``prepare`` is put around each source tensor (to verify or to note its digest)."""
+        tensors: dict[str, Tensor] = {}
+        for step in self.steps:
+            prepared = replace(step, sources=tuple(map(prepare, step.sources)))
+            for tensor in prepared.results():
+                tensors[tensor.name] = tensor
+        return Bundle(tensors.values(), self.metadata)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "adapter": self.adapter,
+            "options": dict(self.options),
+            "steps": [step.as_json() for step in self.steps],
+            "dropped": [{"name": name, "reason": reason} for name, reason in self.dropped.items()],
+            "notes": list(self.notes),
+            "exact": all(step.exact for step in self.steps),
+        }
+
+
+def make_plan(
+    bundle: Bundle, target: Target, adapter: str, options: Mapping[str, str], dropped: Mapping[str, str] | None = None
+) -> Plan:
+    """The plan that fills every slot of a target from a bundle, every source tensor used once or dropped by name.
+
+    Raises PlanError with everything that stands in the way, at once.
+    """
+    problems = list(target.problems)
+    troubled = {problem.tensor for problem in problems}
+    by_role: dict[tuple[str, str | None], list[Tensor]] = {}
+    for tensor in bundle.values():
+        by_role.setdefault((tensor.layer, tensor.role), []).append(tensor)
+    steps: list[Step] = []
+    used: dict[str, int] = {}
+    for group in _grouped(target.slots):
+        try:
+            step = _step(group, bundle, by_role)
+        except LayoutError as error:
+            problems.append(Problem("layout", error.message, group[0].name, error.remedy))
+            troubled.update(t.name for t in by_role.get((group[0].source_layer, group[0].role), []))
+            continue
+        steps.append(step)
+        for tensor in step.sources:
+            used[tensor.name] = used.get(tensor.name, 0) + 1
+    twice = sorted(name for name, count in used.items() if count > 1)
+    problems += [Problem("twice", "would be used by more than one step", name) for name in twice]
+    unused = [name for name in bundle if name not in used and name not in target.dropped and name not in troubled]
+    problems += [Problem("unused", "no step takes it and it is not dropped", name, f"--drop '{name}'") for name in unused]
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise PlanError(f"cannot be taken to {adapter}: {count}", problems)
+    left = {**(dropped or {}), **{name: why for name, why in target.dropped.items() if name in bundle}}
+    return Plan(adapter, dict(options), tuple(steps), left, target.notes, target.metadata)
+
+
+def _grouped(slots: Iterable[Slot]) -> list[list[Slot]]:
+    """Slots that are filled from the same source tensors, together; the order is that of the first of each."""
+    groups: dict[tuple[str, str | None, str | None], list[Slot]] = {}
+    for slot in slots:
+        groups.setdefault((slot.source_layer, slot.role, slot.copy_of), []).append(slot)
+    return list(groups.values())
+
+
+def _step(slots: list[Slot], bundle: Bundle, by_role: Mapping[tuple[str, str | None], list[Tensor]]) -> Step:
+    first = slots[0]
+    if first.copy_of is not None:
+        return Step("copy", (bundle[first.copy_of],), tuple(slots), ())
+    sources = tuple(by_role.get((first.source_layer, first.role), ()))
+    if not sources:
+        raise LayoutError(f"nothing fills it: the source has no {first.role} in layer {first.source_layer!r}")
+    _refuse_ambiguous(slots, sources)
+    for slot in slots:
+        _filled(slot, sources)
+    if len(sources) == len(slots) == 1:
+        source, slot = sources[0], slots[0]
+        if source.layout is None or slot.layout is None:
+            raise LayoutError(f"{source.name}: its layout is not declared")
+        sizes = {**dict(source.layout.sizes), **dict(slot.layout.sizes)}
+        ops = rearrange(source.layout.with_sizes(sizes), slot.layout.with_sizes(sizes))
+        return Step("rearrange" if ops else "keep", sources, tuple(slots), ops)
+    kind = "join" if len(sources) > len(slots) else "split" if len(slots) > len(sources) else "rearrange"
+    return Step(kind, sources, tuple(slots), ())
+
+
+def _refuse_ambiguous(slots: list[Slot], sources: tuple[Tensor, ...]) -> None:
+    """Several tensors of one role in one layer are told apart by their gates, and by nothing else."""
+    held = [gate for tensor in sources for gate in (tensor.layout.gates if tensor.layout and tensor.layout.gates else "?")]
+    wanted = [gate for slot in slots for gate in (slot.layout.gates if slot.layout and slot.layout.gates else "?")]
+    if len(sources) == len(slots) == 1 and sorted(held) == sorted(wanted):
+        return
+    if "?" in held or len(set(held)) != len(held):
+        names = ", ".join(tensor.name for tensor in sources)
+        raise LayoutError(f"{len(sources)} tensors of layer {slots[0].source_layer!r} are its {slots[0].role}: {names}")
+    if sorted(held) != sorted(wanted):
+        raise LayoutError(f"the source holds the gates {''.join(held)}, the target wants {''.join(wanted)}")
+
+
+def _filled(slot: Slot, sources: tuple[Tensor, ...]) -> Tensor:
+    """The tensor of a slot: the gates it wants out of its sources, rearranged to its layout."""
+    tensor = sources[0]
+    if slot.copy_of is None and slot.layout is not None:
+        if slot.layout.gates and tensor.layout and tensor.layout.gates:
+            tensor = _with_gates(slot.layout.gates, sources)
+        tensor = tensor.to(slot.layout)
+    return replace(tensor, name=slot.name, layer=slot.layer, origin=slot.origin, role=slot.role)
+
+
+def _with_gates(wanted: str, sources: tuple[Tensor, ...]) -> Tensor:
+    whole = next((t for t in sources if t.layout and t.layout.gates and sorted(t.layout.gates) == sorted(wanted)), None)
+    if whole is not None:
+        return whole
+    parts = []
+    for tensor in sources:
+        gates = tensor.layout.gates if tensor.layout and tensor.layout.gates else ""
+        mine = "".join(gate for gate in wanted if gate in gates)
+        if mine:
+            parts.append(tensor if sorted(mine) == sorted(gates) else take_gates(tensor, mine))
+    return parts[0] if len(parts) == 1 else join_gates(parts)

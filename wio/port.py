@@ -1,0 +1,283 @@
+"""The road: export, import and convert, from a path to a path. What the commands and ``import wio`` call."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wio import __version__
+from wio.adapter import Adapter, Convention, Slot, Target
+from wio.architecture import Architecture
+from wio.bundle import Bundle, Tensor
+from wio.container import save, verified
+from wio.encodings import to_bytes
+from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
+from wio.layout import Layout
+from wio.plan import Plan, make_plan
+from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle
+from wio.roles import check_role, neutral, neutral_layouts
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """What the user says of the tensors of a file: architecture, dialect, roles, and what to leave out."""
+
+    arch: str | None = None
+    dialect: str | None = None
+    declare: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        given = {"arch": self.arch, "dialect": self.dialect, "declare": self.declare, "only": self.only, "drop": self.drop}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A bundle with everything declared that is known of it: by its file, by a dialect or architecture, by the user."""
+
+    bundle: Bundle
+    adapter: Adapter
+    dropped: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_resolved(
+    path: Path | str, adapter: str | None = None, options: Mapping[str, str] | None = None, told: Declarations | None = None
+) -> Resolved:
+    """Opens a file and applies what the user declares. Reads no tensor.
+
+    Raises NameMapError, LayoutError or WioError with every tensor that contradicts what was declared.
+    """
+    told = told or Declarations()
+    bundle, found = open_bundle(path, adapter, options)
+    bundle.metadata.setdefault("adapter", found.name)
+    selected = bundle.select((), told.drop)
+    dropped = {name: "--drop" for name in bundle if name not in selected}
+    convention = _convention_of(selected, found)
+    bundle = _declare(selected, told.declare, convention)
+    if told.arch is not None:
+        bundle, by_dialect = _as_architecture(bundle, told, convention, dropped)
+        dropped |= by_dialect
+    elif told.dialect is not None and "architecture" not in bundle.metadata:
+        bundle = habit_named(told.dialect).declare(bundle, convention)
+    if told.only:
+        chosen = bundle.select(told.only)
+        dropped |= {tensor.origin or name: "not in --only" for name, tensor in bundle.items() if name not in chosen}
+        bundle = chosen
+    return Resolved(bundle, found, dropped)
+
+
+def _convention_of(bundle: Bundle, adapter: Adapter) -> Convention:
+    """The convention of the format that the weights come from, which a .wio file remembers."""
+    source = str(bundle.metadata.get("adapter", adapter.name))
+    if source != adapter.name:
+        try:
+            return adapter_named(source).convention_of(bundle)
+        except AdapterError:
+            return adapter.convention_of(bundle)
+    return adapter.convention_of(bundle)
+
+
+def _as_architecture(
+    bundle: Bundle, told: Declarations, convention: Convention, dropped: Mapping[str, str]
+) -> tuple[Bundle, dict[str, str]]:
+    architecture = architecture_named(str(told.arch))
+    known = bundle.metadata.get("architecture")
+    if known == architecture.id:
+        return bundle, {}
+    if known is not None:
+        raise NameMapError(f"the file holds {known}, not {architecture.id}")
+    source = str(bundle.metadata["adapter"])
+    dialect = architecture.dialect_for(source, _speaks_of(architecture, told.dialect, source))
+    if dialect is None:
+        known_dialects = ", ".join(f"{d.name} (read by {', '.join(d.adapters)})" for d in architecture.dialects.values())
+        raise NameMapError(f"{architecture.id} has no dialect for {source}: it has {known_dialects}")
+    return architecture.read(bundle, dialect, convention, dropped)
+
+
+def _speaks_of(architecture: Architecture, dialect: str | None, adapter: str) -> str | None:
+    """The dialect that the user named, if files of this adapter follow it. A port has two sides, a name speaks of one."""
+    if dialect is None:
+        return None
+    named = architecture.dialect_for(adapter, dialect)
+    return dialect if named is not None and adapter in named.adapters else None
+
+
+def _declare(bundle: Bundle, declarations: Iterable[str], convention: Convention) -> Bundle:
+    """The bundle with ``GLOB=ROLE[:LAYOUT]`` applied, later ones over earlier ones."""
+    rules = [_declaration(text, convention) for text in declarations]
+    for glob, _, _ in rules:
+        if not any(fnmatchcase(name, glob) for name in bundle):
+            raise WioError(f"--declare: no tensor matches {glob!r}", remedy="wio inspect FILE lists the names")
+
+    def change(tensor: Tensor) -> Tensor:
+        for glob, role, layout in rules:
+            if fnmatchcase(tensor.name, glob):
+                tensor = tensor.declared(role, layout)
+        return tensor
+
+    return bundle.map(change)
+
+
+def _declaration(text: str, convention: Convention) -> tuple[str, str, Layout | None]:
+    glob, equals, rest = text.partition("=")
+    role, colon, layout = rest.partition(":")
+    if not equals or not glob or not role:
+        raise UsageError(f"--declare {text!r}: expected GLOB=ROLE[:LAYOUT]", remedy="as in 'conv1/weights=conv.kernel:HWIO'")
+    check_role(role)
+    if colon:
+        return glob, role, Layout.parse(layout)
+    usual = convention.layouts.get(role)
+    if usual is None and neutral_layouts(role):
+        raise LayoutError(
+            f"--declare {text!r}: the file does not settle the layout of {role}",
+            remedy=f"state it, as in '{glob}={role}:HWIO', or its data format with --option data_format=...",
+        )
+    return glob, role, usual[0] if usual else None
+
+
+# --- export
+
+
+def export(
+    source: Path | str,
+    out: Path | str,
+    *,
+    adapter: str | None = None,
+    options: Mapping[str, str] | None = None,
+    told: Declarations | None = None,
+    layout: str = "keep",
+    progress: Progress | None = None,
+) -> Plan:
+    """Writes a .wio file from any readable file; gives the plan that was carried out, which the file keeps as receipt.
+
+    ``layout="keep"`` keeps the source's bytes and declares their layout; ``"neutral"`` rearranges every declared tensor
+    to its role's neutral layout. Checksums of the source are verified as it is read.
+    """
+    told = told or Declarations()
+    resolved = open_resolved(source, adapter, options, told)
+    plan = export_plan(resolved, layout)
+    # The writer digests what passes as it is; the source of what a step changes is digested here.
+    changed = {t.name for step in plan.steps if step.kind not in ("copy", "keep") for t in step.sources}
+    digests: dict[str, str] = {}
+    bundle = plan.apply(lambda tensor: _watched(tensor, digests if tensor.name in changed else None, progress))
+    facts = {
+        "command": "export",
+        "source": {"file": Path(source).name, "adapter": resolved.adapter.name},
+        "told": {**told.as_json(), "layout": layout, **({"options": dict(options)} if options else {})},
+    }
+    save(bundle, Path(out), lambda: _receipt(plan, facts, digests))
+    return plan
+
+
+def export_plan(resolved: Resolved, layout: str = "keep") -> Plan:
+    """The plan of an export: every tensor kept, or every declared one made neutral."""
+    if layout not in ("keep", "neutral"):
+        raise UsageError(f"--layout takes keep or neutral, not {layout!r}")
+    slots = []
+    for t in resolved.bundle.values():
+        target = t.layout
+        if layout == "neutral" and t.role is not None and t.layout is not None:
+            target = neutral(t.role, t.layout)
+        copy = t.name if target == t.layout else None
+        reason = "" if copy else f"the neutral layout of {t.role}"
+        slots.append(Slot(t.name, t.role, target, t.layer, t.layer, t.origin, reason, copy))
+    return make_plan(resolved.bundle, Target(tuple(slots), resolved.bundle.metadata, {}), "wio", {"layout": layout}, resolved.dropped)
+
+
+def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+    """What was done: only what the declaration does not already say. A tensor that is not named passed as it was."""
+    steps = []
+    for step in plan.steps:
+        renamed = [(t, s) for t, s in zip(step.sources, step.slots, strict=False) if (t.origin or t.name) != s.name]
+        if not step.ops and not renamed and step.kind in ("copy", "keep"):
+            continue
+        document: dict[str, Any] = {"from": [t.origin or t.name for t in step.sources], "to": [s.name for s in step.slots]}
+        if step.ops or step.kind in ("join", "split"):
+            document |= {
+                "kind": step.kind,
+                "layouts": [str(t.layout) for t in step.sources],
+                "ops": [op.as_json() for op in step.ops],
+                "reason": step.reason,
+                "exact": step.exact,
+                "source_sha256": [digests.get(t.name, "0" * 64) for t in step.sources],
+            }
+        steps.append(document)
+    dropped = [{"name": name, "reason": reason} for name, reason in plan.dropped.items()]
+    return {"wio": 1, "generator": f"wio {__version__}", **facts, "steps": steps, "dropped": dropped, "notes": list(plan.notes)}
+
+
+def _watched(tensor: Tensor, digests: dict[str, str] | None, progress: Progress | None) -> Tensor:
+    """The tensor, its recorded digest verified, its digest noted and its bytes counted when it is read."""
+    checked = verified(tensor)
+
+    def load() -> Array:
+        array = checked.load()
+        if digests is not None:
+            digests[tensor.name] = tensor.digest or hashlib.sha256(to_bytes(array, tensor.dtype)).hexdigest()
+        if progress:
+            progress(tensor.nbytes)
+        return array
+
+    return replace(checked, load=load)
+
+
+# --- import
+
+
+def import_into(
+    source: Path | str,
+    out: Path | str | None,
+    *,
+    adapter: str,
+    options: Mapping[str, str] | None = None,
+    source_adapter: str | None = None,
+    source_options: Mapping[str, str] | None = None,
+    told: Declarations | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """Writes ``out`` in another adapter's format, and gives the plan; with ``dry_run`` only gives the plan.
+
+    Digests of a .wio source are verified as its tensors are read. Raises PlanError with every tensor that cannot be
+    taken there; then nothing is written.
+    """
+    told = told or Declarations()
+    chosen = adapter_named(adapter)
+    if not chosen.writes:
+        raise AdapterError(f"{adapter} can be read, not written")
+    resolved = open_resolved(source, source_adapter, source_options, told)
+    settled = chosen.checked(options or {}, writing=True)
+    bundle = _spelled(resolved.bundle, chosen.name, told)
+    target = chosen.target(bundle, **settled)
+    plan = make_plan(bundle, target, chosen.name, settled, resolved.dropped)
+    if dry_run:
+        return plan
+    if out is None:
+        raise UsageError("an import needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
+    chosen.write(Path(out), plan.apply(lambda tensor: _watched(tensor, None, progress)), **settled)
+    return plan
+
+
+def _spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:
+    """A canonical bundle of an architecture with the layer names that its dialect for the target has."""
+    identity = bundle.metadata.get("architecture")
+    if identity is None:
+        return bundle
+    architecture = architecture_named(str(identity))
+    dialect = architecture.dialect_for(adapter, _speaks_of(architecture, told.dialect, adapter))
+    if dialect is None:
+        return bundle
+    return architecture.spell(bundle, dialect)

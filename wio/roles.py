@@ -1,0 +1,111 @@
+"""The closed list of roles: what a tensor is to its layer, and each role's neutral layouts.
+
+A role has one neutral layout for each set of axes that it may have (1-D, 2-D, grouped, flattened, ...). Which of
+them applies follows from the letters of the declared layout, never from a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wio.errors import LayoutError
+from wio.layout import Layout
+
+_VECTOR = ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")
+_DENSE = ("IO", "(HWC)O", "(WC)O", "(DHWC)O", "(?)O")
+
+
+def _recurrent(gates: str) -> dict[str, tuple[str, ...]]:
+    return {
+        "kernel": (f"I(GU) G={gates}",),
+        "recurrent_kernel": (f"I(GU) G={gates}",),
+        "bias": (f"(GU) G={gates}", f"B(GU) G={gates}"),
+    }
+
+
+_NEUTRAL: dict[str, tuple[str, ...]] = {
+    "conv.kernel": ("WIO", "HWIO", "DHWIO", "WI(GO)", "HWI(GO)", "DHWI(GO)"),
+    "conv.bias": ("O",),
+    "conv_transpose.kernel": ("WOI", "HWOI", "DHWOI", "WO(GI)", "HWO(GI)", "DHWO(GI)"),
+    "conv_transpose.bias": ("O",),
+    "depthwise.kernel": ("WCM", "HWCM"),
+    "depthwise.bias": ("O",),
+    "separable.depthwise_kernel": ("WCM", "HWCM"),
+    "separable.pointwise_kernel": ("WIO", "HWIO"),
+    "separable.bias": ("O",),
+    "dense.kernel": _DENSE,
+    "dense.bias": ("O",),
+    "embedding.table": ("IO",),
+    "batch_norm.gamma": _VECTOR,
+    "batch_norm.beta": _VECTOR,
+    "batch_norm.mean": _VECTOR,
+    "batch_norm.variance": _VECTOR,
+    "layer_norm.gamma": _VECTOR,
+    "layer_norm.beta": _VECTOR,
+    "instance_norm.gamma": _VECTOR,
+    "instance_norm.beta": _VECTOR,
+    "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
+    "rnn.kernel": ("IU",),
+    "rnn.recurrent_kernel": ("IU",),
+    "rnn.bias": ("U",),
+    **{f"lstm.{role}": layouts for role, layouts in _recurrent("ifco").items()},
+    **{f"gru.{role}": layouts for role, layouts in _recurrent("zrh").items()},
+    "conv_lstm.kernel": ("HWI(GO) G=ifco",),
+    "conv_lstm.recurrent_kernel": ("HWI(GO) G=ifco",),
+    "conv_lstm.bias": ("(GO) G=ifco",),
+    "locally_connected.kernel": ("X(WI)O", "(YX)(HWI)O"),
+    "locally_connected.bias": ("XO", "YXO"),
+    "maxout.kernel": ("MIO",),
+    "maxout.bias": ("MO",),
+    "highway.kernel": ("IO",),
+    "highway.carry_kernel": ("IO",),
+    "highway.bias": ("O",),
+    "highway.carry_bias": ("O",),
+    # What training leaves beside the weights. These have no layout and stay out of an import unless asked for.
+    "optimizer": (),
+    "moving_average": (),
+    "counter": (),
+    # Known to be none of the above.
+    "other": (),
+}
+
+ROLES = tuple(_NEUTRAL)
+NOT_WEIGHTS = frozenset({"optimizer", "moving_average", "counter", "other"})
+
+
+def check_role(role: str) -> str:
+    """The role itself; LayoutError with the nearest names if there is none of that name."""
+    if role in _NEUTRAL:
+        return role
+    import difflib
+
+    near = difflib.get_close_matches(role, ROLES, 3)
+    raise LayoutError(f"no role is named {role!r}", remedy=f"did you mean {' or '.join(near)}?" if near else None)
+
+
+def neutral_layouts(role: str) -> tuple[Layout, ...]:
+    """The neutral layouts of a role, one for each set of axes it may have; () for roles without a layout."""
+    return tuple(Layout.parse(text) for text in _NEUTRAL[check_role(role)])
+
+
+def same_axes(layout: Layout, candidates: Sequence[Layout]) -> Layout | None:
+    """The candidate that holds the same letters as ``layout``, its sizes and gates being those of ``layout``.
+
+    Unit axes do not count, except that a candidate with as many of them is preferred (``11C`` over ``C``).
+    """
+    wanted = sorted(layout.letters)
+    matches = [candidate for candidate in candidates if sorted(candidate.letters) == wanted]
+    matches.sort(key=lambda candidate: candidate.axes.count("1") != layout.axes.count("1"))
+    return matches[0].with_sizes(dict(layout.sizes)) if matches else None
+
+
+def neutral(role: str, layout: Layout) -> Layout:
+    """The neutral layout of a tensor of that role which now has ``layout``."""
+    found = same_axes(layout, neutral_layouts(role))
+    if found is None:
+        known = ", ".join(map(str, neutral_layouts(role))) or "none"
+        raise LayoutError(f"role {role} cannot have layout {layout}; its neutral layouts are {known}")
+    if found.gates and layout.gates and sorted(found.gates) != sorted(layout.gates):
+        order = "".join(gate for gate in found.gates if gate in layout.gates)
+        found = Layout(found.axes, found.flipped, found.values, found.sizes, order)
+    return found

@@ -1,0 +1,137 @@
+"""The safetensors header: the one place that reads and checks it, and that writes it.
+
+Source: safetensors 0.8, ``safetensors/src/tensor.rs`` (``Metadata::validate``): eight bytes of little-endian header
+length, at most 100 MB of JSON, then the data without holes or overlaps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wio.dtypes import BY_SAFETENSORS, DType
+from wio.errors import FormatError
+
+MAX_HEADER = 100_000_000
+_MAX_EXTENT = 2**63
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of the header; ``start`` and ``end`` count from the first byte of the data."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Header:
+    metadata: Mapping[str, str]
+    entries: Mapping[str, Entry]
+    data_start: int
+
+
+def read_header(descriptor: int, name: str) -> Header:
+    """The checked header of an open file. Raises FormatError for anything the format forbids."""
+    size = os.fstat(descriptor).st_size
+    prefix = os.pread(descriptor, 8, 0)
+    if len(prefix) < 8:
+        raise FormatError(f"{name}: {size} bytes are too few for a safetensors file")
+    length = int.from_bytes(prefix, "little")
+    if length > MAX_HEADER:
+        raise FormatError(f"{name}: a header of {length} bytes is over the limit of {MAX_HEADER}")
+    if length > size - 8:
+        raise FormatError(f"{name}: the header is {length} bytes, the file holds {size - 8}; is it cut short?")
+    raw = os.pread(descriptor, length, 8)
+    if len(raw) != length:
+        raise FormatError(f"{name}: the file shrank while it was read")
+    if not raw.startswith(b"{"):
+        raise FormatError(f"{name}: the header does not begin with '{{'")
+    document = parse_json(raw, f"{name}: the header")
+    if not isinstance(document, dict):
+        raise FormatError(f"{name}: the header is no JSON object")
+    metadata = document.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise FormatError(f"{name}: __metadata__ must map strings to strings")
+    entries = {key: _entry(name, key, value) for key, value in document.items()}
+    _check_offsets(name, entries.values(), size - 8 - length)
+    return Header(metadata, entries, 8 + length)
+
+
+def parse_json(raw: bytes, what: str) -> Any:
+    """JSON as strictly as a format wants it: UTF-8, no duplicate keys, no NaN; FormatError otherwise."""
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{what} is no valid JSON: {error}") from None
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} stands twice")
+    return found
+
+
+def _no_constants(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_EXTENT
+
+
+def _entry(file: str, name: str, value: Any) -> Entry:
+    if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
+        raise FormatError(f"{file}: tensor {name!r} lacks dtype, shape or data_offsets")
+    dtype = BY_SAFETENSORS.get(value["dtype"]) if isinstance(value["dtype"], str) else None
+    if dtype is None:
+        raise FormatError(f"{file}: tensor {name!r} has a dtype that is not known: {value['dtype']!r}")
+    shape, offsets = value["shape"], value["data_offsets"]
+    if not isinstance(shape, list) or not all(map(_is_size, shape)) or len(shape) > 64:
+        raise FormatError(f"{file}: tensor {name!r} has a shape that is no list of sizes")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
+        raise FormatError(f"{file}: tensor {name!r} has data_offsets that are no pair of offsets")
+    start, end = offsets
+    if end - start != math.prod(shape) * dtype.itemsize:
+        raise FormatError(f"{file}: tensor {name!r} of shape {shape} and dtype {dtype} cannot have {end - start} bytes")
+    return Entry(name, dtype, tuple(shape), start, end)
+
+
+def _check_offsets(file: str, entries: Iterable[Entry], data_size: int) -> None:
+    at = 0
+    for entry in sorted(entries, key=lambda entry: (entry.start, entry.end)):
+        if entry.start != at:
+            trouble = "overlaps what is before it" if entry.start < at else "leaves a hole before it"
+            raise FormatError(f"{file}: tensor {entry.name!r} at offset {entry.start} {trouble} (expected {at})")
+        at = entry.end
+    if at != data_size:
+        raise FormatError(f"{file}: the tensors take {at} bytes, the file holds {data_size}")
+
+
+def encode_header(metadata: Mapping[str, str], entries: Iterable[Entry]) -> bytes:
+    """The header's bytes, its length in front, padded with spaces so that the data begin at a multiple of 8.
+
+    Raises FormatError if it would be over the format's limit.
+    """
+    document: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    for entry in entries:
+        document[entry.name] = {
+            "dtype": entry.dtype.safetensors,
+            "shape": list(entry.shape),
+            "data_offsets": [entry.start, entry.end],
+        }
+    raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    raw += b" " * (-len(raw) % 8)
+    if len(raw) > MAX_HEADER:
+        raise FormatError(f"the header would be {len(raw)} bytes, over the format's limit of {MAX_HEADER}")
+    return len(raw).to_bytes(8, "little") + raw

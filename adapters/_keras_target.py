@@ -73,6 +73,7 @@ class _Targeting:
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
         self._same_names = bool(source) and (source["family"] == "1.2") == convention.keras1
         self._told_format = options.get("data_format")
+        self._order = [name for name in options.get("layers", "").split(",") if name]
         self._problems: list[Problem] = []
 
     def target(self) -> Target:
@@ -81,11 +82,23 @@ class _Targeting:
         }
         slots: list[Slot] = []
         layers = []
-        for group in self._groups():
+        for group in self._ordered(list(self._groups())):
             made = list(self._group_slots(group))
             slots += [slot for slot, _ in made]
             layers.append({"name": group.name, "tensors": [s.name for s, _ in made], "stored_as": [n for _, n in made]})
         return Target(tuple(slots), self._metadata(layers), dropped, tuple(self._problems), tuple(self._notes()))
+
+    def _ordered(self, groups: list[_Group]) -> list[_Group]:
+        """The groups in the order that the user states, which must name each of them once."""
+        if not self._order:
+            return groups
+        names = [group.name for group in groups if group.tensors]
+        wrong = sorted(set(names) ^ set(self._order)) or [n for n in self._order if self._order.count(n) > 1]
+        if wrong:
+            message = f"option layers must name every layer with weights once; look at {', '.join(wrong[:5])}"
+            self._problems.append(Problem("order", message, None, "the layers are " + ",".join(names)))
+            return groups
+        return sorted((group for group in groups if group.tensors), key=lambda group: self._order.index(group.name))
 
     def _groups(self) -> Iterator[_Group]:
         weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS}
@@ -271,6 +284,11 @@ class _Targeting:
 
     def _notes(self) -> Iterator[str]:
         convention = self._convention
+        if not self._order and "layers" not in self._bundle.metadata:
+            yield (
+                "layers are in the source's order, which need not be the model's (checkpoints are sorted by name): "
+                "load with by_name=True, or give the order with --option layers=NAME,NAME,..."
+            )
         yield f"written for Keras {convention.family} on {convention.backend}, {convention.data_format}"
         if self._source.get("full_model") and not self._keeps_config():
             yield (

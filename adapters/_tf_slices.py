@@ -98,8 +98,10 @@ def _refuse_overlap(slices: Sequence[Slice], shape: Sequence[int]) -> None:
 
 def join(dtype: DType, shape: tuple[int, ...], pieces: Iterable[tuple[Box, Callable[[], Array]]]) -> Array:
     """The whole tensor, read piece by piece. The boxes have been checked to cover the shape."""
+    # All pieces first, most of them views: what is there has then been checked to be as much as is declared.
+    loaded = [(sides, load()) for sides, load in pieces]
     whole: Array = np.empty(shape, dtype.numpy)
-    for sides, load in pieces:
-        whole[tuple(slice(start, stop) for start, stop in sides)] = load()
+    for sides, values in loaded:
+        whole[tuple(slice(start, stop) for start, stop in sides)] = values
     whole.flags.writeable = False
     return whole

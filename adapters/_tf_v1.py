@@ -85,8 +85,9 @@ def damaged(table: Table, key: bytes, name: str | None, remedy: str | None) -> D
         reason = f"if one byte was changed, it is byte {changed} of the file, {what}"
     else:
         hit, reason = list(values), "stands in the damaged block"
+    where = f"{table.file}: {printable(name)}" if name else f"{table.file}"
     return DigestError(
-        f"{table.file}: {printable(name) + ': ' if name else ''}the block at bytes {first} to {last} does not match its CRC-32C",
+        f"{where}: the block at bytes {first} to {last} does not match its CRC-32C",
         [Problem("digest", reason, names[found] or None) for found in hit if names[found] or len(hit) == 1],
         remedy=remedy,
     )

@@ -38,6 +38,11 @@ class _KerasHDF5(Adapter):
             reading=True,
             writing=True,
         ),
+        Option(
+            "layers",
+            "the layers in the model's order, NAME,NAME,...: for loading by order where the source has lost it",
+            writing=True,
+        ),
     )
 
     def sniff(self, path: Path) -> int:
@@ -134,8 +139,25 @@ def _text_attribute(file: H5File, group: str, name: str) -> str | None:
 
 
 def _backend_of(file: H5File) -> str | None:
-    """The ``backend`` attribute: of the file, or of its weights group (keras >= 2.0.0 writes both)."""
-    return _text_attribute(file, "/", "backend") or _text_attribute(file, _root(file), "backend")
+    """The ``backend`` attribute: of the file, or of its weights group (keras >= 2.0.0 writes both).
+
+    Keras 1 has none; in a file that wio wrote for it, what wio left there says it.
+    """
+    named = _text_attribute(file, "/", "backend") or _text_attribute(file, _root(file), "backend")
+    return named or (_left_by_wio(file) or {}).get("backend")
+
+
+def _left_by_wio(file: H5File) -> dict[str, Any] | None:
+    """The dataset in which wio keeps the backend, roles and layouts of a weights file it wrote; None if there is none."""
+    if not file.has(DECLARATIONS):
+        return None
+    try:
+        document = json.loads(bytes(file.dataset(DECLARATIONS).load()))
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.get("wio") != 1 or not isinstance(document.get("tensors"), dict):
+        raise FormatError(f"{file.name}: the dataset {DECLARATIONS!r} is not what wio writes there")
+    return document
 
 
 def _weight_names(file: H5File) -> list[str]:
@@ -243,17 +265,15 @@ class _Reading:
 
     def _kept_declarations(self) -> dict[str, tuple[str | None, str | None, str]]:
         """Roles and layouts that wio left in a weights file it wrote; the file itself has no place for them."""
-        if not self._file.has(DECLARATIONS):
+        document = _left_by_wio(self._file)
+        if document is None or document.get("backend") != self._backend:
             return {}
         try:
-            document = json.loads(bytes(self._file.dataset(DECLARATIONS).load()))
-            if document["wio"] != 1 or document["backend"] != self._backend:
-                return {}
             return {
                 path: (each.get("role"), each.get("layout"), str(each.get("layer", path.rpartition("/")[0])))
                 for path, each in document["tensors"].items()
             }
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except AttributeError:
             raise FormatError(f"{self._file.name}: the dataset {DECLARATIONS!r} is not what wio writes there") from None
 
     def _metadata(self, layers: list[dict[str, Any]]) -> dict[str, Any]:

@@ -46,9 +46,9 @@ def block(entries: Iterable[tuple[bytes, bytes]], interval: int = 16, restarts: 
     return bytes(out) + np.array([*places, len(places)], "<u4").tobytes()
 
 
-def sealed(contents: bytes, kind: int = 0) -> bytes:
-    """A block with its trailer; ``kind`` 1 compresses it, any other number is only written down."""
-    stored = bytes(cramjam.snappy.compress_raw(contents)) if kind == 1 else contents
+def sealed(contents: bytes, kind: int = 0, *, compressed: bool = False) -> bytes:
+    """A block with its trailer. ``kind`` 1 compresses it, unless it is ``compressed``; others are only written down."""
+    stored = bytes(cramjam.snappy.compress_raw(contents)) if kind == 1 and not compressed else contents
     return stored + bytes([kind]) + mask(crc32c.crc32c(stored + bytes([kind]))).to_bytes(4, "little")
 
 

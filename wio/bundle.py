@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
+def default_layer(name: str) -> str:
+    """The part of a name that the weights of one layer share: before the last ``/``, or else ``.``, or else ``_``.
+
+    This names layers and nothing more: it is what a target calls them, never what they are.
+    """
+    return next((name.rpartition(separator)[0] for separator in "/._" if separator in name), name)
+
+
 @dataclass(frozen=True, eq=False)
 class Tensor:
     """A named array with a declared meaning, or none declared, whose bytes are read on demand.
@@ -27,7 +35,7 @@ class Tensor:
     ``load``    gives the stored values: a C-contiguous little-endian array of ``shape`` (an object array of bytes
                 for strings and variants), often a read-only view of a mapped file. May raise FormatError.
     ``origin``  the tensor's name in its source where that differs from ``name``.
-    ``layer``   the layer it belongs to; by default the part of the name before the last ``/``.
+    ``layer``   the layer it belongs to; by default what :func:`default_layer` takes its name to say.
     ``digest``  SHA-256 (hex) of the stored bytes where the source records it; not checked by ``load``.
     ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
     """
@@ -45,7 +53,7 @@ class Tensor:
 
     def __post_init__(self) -> None:
         if not self.layer:
-            object.__setattr__(self, "layer", self.name.rpartition("/")[0])
+            object.__setattr__(self, "layer", default_layer(self.name))
 
     @property
     def size(self) -> int:

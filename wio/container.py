@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wio import __version__
 from wio.atomic import atomic_output
-from wio.bundle import Bundle, Tensor
+from wio.bundle import Bundle, Tensor, default_layer
 from wio.dtypes import DTYPES, DType, dtype_named
 from wio.encodings import from_bytes, to_bytes
 from wio.errors import DigestError, FormatError, WioError
@@ -367,7 +367,7 @@ def _declare_tensor(item: _Item, table: dict[str, int], unknown: Mapping[str, An
         document["layout"] = table.setdefault(str(tensor.layout), len(table))
     if tensor.origin is not None and tensor.origin != tensor.name:
         document["origin"] = tensor.origin
-    if tensor.layer != tensor.name.rpartition("/")[0]:
+    if tensor.layer != default_layer(tensor.name):
         document["layer"] = tensor.layer
     return {**document, "sha256": item.digest, **unknown}
 

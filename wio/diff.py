@@ -158,7 +158,7 @@ def _comparable(bundle: Bundle) -> Bundle:
 
 
 def _match(a: Bundle, b: Bundle) -> tuple[list[tuple[Tensor, Tensor]], list[str], list[str]]:
-    """Pairs by layer and role where that is unique on both sides, then by name."""
+    """Pairs by layer and role where that is unique on both sides, then by name, then by the last part of the name."""
     pairs = []
     left, right = dict(a), dict(b)
     by_role_a, by_role_b = _by_role(a), _by_role(b)
@@ -170,7 +170,19 @@ def _match(a: Bundle, b: Bundle) -> tuple[list[tuple[Tensor, Tensor]], list[str]
     for name in list(left):
         if name in right:
             pairs.append((left.pop(name), right.pop(name)))
+    ends_a, ends_b = _by_end(left), _by_end(right)
+    for end, name in ends_a.items():
+        if end in ends_b:
+            pairs.append((left.pop(name), right.pop(ends_b[end])))
     return pairs, list(left), list(right)
+
+
+def _by_end(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The names by their last part, where only one has it: ``conv1/conv1_W`` of Keras 1 is ``conv1_W`` elsewhere."""
+    found: dict[str, list[str]] = {}
+    for name in tensors:
+        found.setdefault(name.rpartition("/")[2], []).append(name)
+    return {end: names[0] for end, names in found.items() if len(names) == 1}
 
 
 def _by_role(bundle: Bundle) -> dict[tuple[str, str], Tensor]:

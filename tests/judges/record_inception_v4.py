@@ -1,7 +1,7 @@
 """Check what the real frameworks say about Inception-V4, and record it as tests/goldens/inception_v4.json.
 
     python record_inception_v4.py --work FOLDER --golden tests/goldens/inception_v4.json \\
-        --tensorflow PY --keras2-tensorflow PY --keras2-theano PY [--keras3 PY] [--keras1-theano PY] \\
+        --tensorflow PY --keras2-tensorflow PY --keras2-theano PY [--keras3 PY] \\
         [--wio "python -m wio"]
 
 Each PY is the interpreter of an environment (their pins are in theano_compat.py and in the golden's
@@ -52,7 +52,6 @@ class Judge:
 
 
 FIRST, LAST = "channels_first", "channels_last"
-KERAS_1 = ("--option", "keras_version=1.2.2")
 JUDGES = {
     "keras2-tf": Judge("keras2_tensorflow", Target("tensorflow", LAST), ("--into", "keras-tf")),
     "keras2-theano-channels_first": Judge(
@@ -62,16 +61,6 @@ JUDGES = {
     ),
     "keras2-theano-channels_last": Judge(
         "keras2_theano", Target("theano", LAST), ("--into", "keras-theano", "--option", "data_format=" + LAST)
-    ),
-    "keras1-theano-channels_first": Judge(
-        "keras1_theano",
-        Target("theano", FIRST, "1.2.2"),
-        ("--into", "keras-theano", "--option", "data_format=" + FIRST, *KERAS_1),
-    ),
-    "keras1-theano-channels_last": Judge(
-        "keras1_theano",
-        Target("theano", LAST, "1.2.2"),
-        ("--into", "keras-theano", "--option", "data_format=" + LAST, *KERAS_1),
     ),
 }
 
@@ -139,14 +128,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--keras2-theano", required=True, metavar="PY", help="Keras 2.2.4, Theano 1.0.5")
     parser.add_argument("--keras3", metavar="PY", help="Keras 3 on TensorFlow 2")
-    parser.add_argument("--keras1-theano", metavar="PY", help="Keras 1.2.2, Theano 1.0.5")
     parser.add_argument(
         "--wio", help="the wio command; without it the files are written by inception_v4_h5.py"
     )
-    parser.add_argument(
-        "--export-args", default="--arch inception_v4 --dialect tf-slim", help="(%(default)s)"
-    )
-    parser.add_argument("--import-args", default="--dialect keras", help="(%(default)s)")
     return parser.parse_args()
 
 
@@ -182,11 +166,10 @@ def convert(run: Runner, options, judges, checkpoints, variables) -> dict[str, p
     files = {}
     for version, checkpoint in checkpoints.items():
         exported = run.work / f"inception_v4.{version}.wio"
-        run([*wio, "export", checkpoint, *shlex.split(options.export_args), "-o", exported])
+        run([*wio, "export", checkpoint, "--arch", "inception-v4", "-o", exported])
         for name, judge in judges.items():
             file = run.work / f"{name}.{version}.h5"
-            arguments = [*judge.import_arguments, *shlex.split(options.import_args)]
-            run([*wio, "import", exported, *arguments, "-o", file])
+            run([*wio, "import", exported, *judge.import_arguments, "-o", file])
             files[name, version] = file
     for name in judges:
         if datasets(files[name, "v1"]) != datasets(files[name, "v2"]):

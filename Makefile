@@ -1,0 +1,63 @@
+# wio: everything a newcomer runs. `make demo` and `make test` set up what they need on first use.
+
+PYTHON ?= python3.11
+PYTHON37 ?= python3.7
+JOBS ?= 2
+ENV := .venv
+PIP := -m pip --disable-pip-version-check --quiet install
+
+.PHONY: help demo test test-corpus lint types wheel goldens clean
+.DELETE_ON_ERROR:
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(ENV)/wio/done ## port a real trained checkpoint and show every step
+	@WIO="$(abspath $(ENV)/wio/bin/wio)" PYTHON="$(abspath $(ENV)/wio/bin/python)" sh examples/demo.sh
+
+test: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/theano-keras1/done ## every test, judged by the real frameworks
+	$(JUDGES) $(ENV)/test/bin/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-corpus: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/theano-keras1/done ## tests on third parties' files: make test-corpus DATA=folder
+	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
+	$(JUDGES) WIO_CORPUS="$(abspath $(DATA))" $(ENV)/test/bin/python -m pytest tests/corpus $(ARGS)
+
+JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \
+	WIO_THEANO1_PYTHON="$(abspath $(ENV)/theano-keras1/bin/python)" WIO_CACHE="$(abspath .cache)"
+
+lint: $(ENV)/test/done ## ruff, format and rules
+	$(ENV)/test/bin/ruff check .
+	$(ENV)/test/bin/ruff format --check .
+
+types: $(ENV)/test/done ## mypy, strict
+	$(ENV)/test/bin/mypy wio adapters registry
+
+wheel: ## the built wheel alone in an empty environment: every module imports, `wio --help` runs, types hold
+	PYTHON="$(PYTHON)" sh tools/check_wheel.sh
+
+goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## record again what the old frameworks say of the large network (Python 3.7)
+	$(ENV)/test/bin/python tests/judges/record_inception_v4.py --work .cache/goldens --golden tests/goldens/inception_v4.json \
+		--tensorflow $(abspath $(ENV)/test/bin/python) --keras2-tensorflow $(abspath $(ENV)/tensorflow1/bin/python) \
+		--keras2-theano $(abspath $(ENV)/theano-keras2/bin/python) --keras3 $(abspath $(ENV)/test/bin/python) \
+		--wio "$(abspath $(ENV)/test/bin/python) -m wio"
+
+clean: ## remove environments, caches and demo output
+	rm -rf $(ENV) .cache demo build dist *.egg-info
+
+$(ENV)/wio/done: pyproject.toml
+	@echo "setting up wio in $(ENV)/wio"
+	@$(PYTHON) -m venv --clear $(ENV)/wio && $(ENV)/wio/bin/python $(PIP) -e . && touch $@
+
+$(ENV)/test/done: pyproject.toml requirements/test.txt
+	@echo "setting up the test environment with TensorFlow and Keras in $(ENV)/test (minutes, once)"
+	@$(PYTHON) -m venv --clear $(ENV)/test && $(ENV)/test/bin/python $(PIP) -r requirements/test.txt \
+		&& $(ENV)/test/bin/python $(PIP) -e . && touch $@
+
+$(ENV)/theano-keras%/done: requirements/theano.txt requirements/theano-keras%.txt
+	@echo "setting up Keras $* on Theano in $(@D)"
+	@$(PYTHON) -m venv --clear $(@D) && $(@D)/bin/python $(PIP) -r requirements/theano.txt \
+		&& $(@D)/bin/python $(PIP) --no-deps --no-build-isolation -r requirements/theano-keras$*.txt && touch $@
+
+$(ENV)/tensorflow1/done: requirements/tensorflow1.txt
+	@$(PYTHON37) -m venv --clear $(ENV)/tensorflow1 && $(ENV)/tensorflow1/bin/python $(PIP) -U pip \
+		&& $(ENV)/tensorflow1/bin/python $(PIP) -r requirements/tensorflow1.txt && touch $@

@@ -1,0 +1,7 @@
+"""``python -m wio``."""
+
+import sys
+
+from wio.cli import main
+
+sys.exit(main())

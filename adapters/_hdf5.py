@@ -103,7 +103,9 @@ class H5File:
 
     def _string_list(self, attributes: Any, path: str, name: str) -> list[str]:
         try:
-            return [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in attributes[name].tolist()]
+            return [
+                item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in attributes[name].tolist()
+            ]
         except (OSError, AttributeError, TypeError, ValueError):
             raise FormatError(f"{self.name}: attribute {name!r} of {path!r} is no list of names") from None
 
@@ -121,7 +123,9 @@ class H5File:
             return {"type": "empty", "value": None}
         array = np.asarray(value)
         if kind is not None:
-            flat = [item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else str(item) for item in array.flat]
+            flat = [
+                item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else str(item) for item in array.flat
+            ]
             text = f"{kind.encoding}-{kind.length or 'variable'}"
             return {"type": text, "shape": list(array.shape), "value": flat}
         if array.dtype.kind not in "biuf":

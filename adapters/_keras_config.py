@@ -125,7 +125,13 @@ class KerasModel:
         if weights is not None:
             convention = self._convention(config)
             declared = tuple(
-                DeclaredWeight(w.role, layout_of(w, class_name, config, convention, incoming, self._version), name, w.leaves, w.trainable)
+                DeclaredWeight(
+                    w.role,
+                    layout_of(w, class_name, config, convention, incoming, self._version),
+                    name,
+                    w.leaves,
+                    w.trainable,
+                )
                 for w in weights
             )
         flow = output_of(network, [incoming, *inputs[1:]])
@@ -146,7 +152,11 @@ class KerasModel:
         if class_name == "TimeDistributed":
             steps = [_without_time(each) for each in inputs]
             declared, out = self._layer(inner, inner_name, steps, depth + 1)
-            timed = None if out is None else FeatureMap((TIME, *out.axes) if out.axes else None, (None, *out.sizes), out.flat)
+            timed = (
+                None
+                if out is None
+                else FeatureMap((TIME, *out.axes) if out.axes else None, (None, *out.sizes), out.flat)
+            )
             return replace(declared, name=name, weights=_inside(declared.weights, name)), timed
         forward, out = self._layer(inner, f"forward_{inner_name}", inputs, depth + 1)
         backward, _ = self._layer(inner, f"backward_{inner_name}", inputs, depth + 1)

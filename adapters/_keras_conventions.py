@@ -148,8 +148,8 @@ class KerasConvention:
         table |= {"batch_norm.mean": vectors, "batch_norm.variance": vectors}
         for kind, gates in (("lstm", "ifco"), ("gru", "zrh")):
             table |= {f"{kind}.{part}": (f"I(GU) G={gates}",) for part in ("kernel", "recurrent_kernel")}
-            table[f"{kind}.bias"] = (f"(GU) G={gates}", f"B(GU) G={gates}") if kind == "gru" and not self.keras1 else (
-                f"(GU) G={gates}",
+            table[f"{kind}.bias"] = (
+                (f"(GU) G={gates}", f"B(GU) G={gates}") if kind == "gru" and not self.keras1 else (f"(GU) G={gates}",)
             )
         table |= {f"conv_lstm.{part}": (self.conv_lstm("ifco"),) for part in ("kernel", "recurrent_kernel")}
         table["conv_lstm.bias"] = ("(GO) G=ifco",)

@@ -40,27 +40,42 @@ _SPATIAL_CLASSES = {
     "LocallyConnected1D": ("LocallyConnected", "W", "locally_connected"),
     "LocallyConnected2D": ("LocallyConnected", "HW", "locally_connected"),
     **{f"{kind}Pooling{n}D": (f"{kind[:7]}Pool", "DHW"[3 - n :], "") for kind in ("Max", "Average") for n in (1, 2, 3)},
-    **{f"Global{kind}Pooling{n}D": ("GlobalPool", "DHW"[3 - n :], "") for kind in ("Max", "Average") for n in (1, 2, 3)},
+    **{
+        f"Global{kind}Pooling{n}D": ("GlobalPool", "DHW"[3 - n :], "") for kind in ("Max", "Average") for n in (1, 2, 3)
+    },
     **{f"ZeroPadding{n}D": ("Pad", "DHW"[3 - n :], "") for n in (1, 2, 3)},
     **{f"Cropping{n}D": ("Crop", "DHW"[3 - n :], "") for n in (1, 2, 3)},
     **{f"UpSampling{n}D": ("Resize", "DHW"[3 - n :], "") for n in (1, 2, 3)},
 }
-_ELEMENTWISE = frozenset(
-    "Activation ReLU LeakyReLU ELU ThresholdedReLU Softmax PReLU ParametricSoftplus SReLU Dropout SpatialDropout1D "
-    "SpatialDropout2D SpatialDropout3D GaussianNoise GaussianDropout AlphaDropout ActivityRegularization Masking "
-    "BatchNormalization LayerNormalization".split()
+_ACTIVATIONS = frozenset({"Activation", "ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax"})
+_NOISE = frozenset(
+    {"Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout"}
+    | {"GaussianNoise", "GaussianDropout", "ActivityRegularization", "Masking"}
 )
-_MERGES = {"Add": "Add", "Multiply": "Mul", "Maximum": "Max", "Average": "Average", "Subtract": "Add", "Concatenate": "Concat"}
+_WEIGHTED_ELEMENTWISE = frozenset({"BatchNormalization", "LayerNormalization", "PReLU", "ParametricSoftplus", "SReLU"})
+_ELEMENTWISE = _ACTIVATIONS | _NOISE | _WEIGHTED_ELEMENTWISE
+_MERGES = {
+    "Add": "Add",
+    "Multiply": "Mul",
+    "Maximum": "Max",
+    "Average": "Average",
+    "Subtract": "Add",
+    "Concatenate": "Concat",
+}
 _RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "ConvLSTM2D": "conv_lstm"}
-WEIGHTLESS = frozenset({*_MERGES, "Merge", "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Lambda"}) | (
-    _ELEMENTWISE - {"BatchNormalization", "LayerNormalization", "PReLU", "ParametricSoftplus", "SReLU"}
+WEIGHTLESS = (
+    _ACTIVATIONS
+    | _NOISE
+    | frozenset({*_MERGES, "Merge", "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Lambda"})
 )
 
 
 def data_format(config: Config) -> str | None:
     """What a layer says of its data format: ``data_format``, or ``dim_ordering`` of Keras 1; None if it does not."""
     told = config.get("data_format", config.get("dim_ordering"))
-    return {"th": CHANNELS_FIRST, "tf": CHANNELS_LAST}.get(str(told), told if told in (CHANNELS_FIRST, CHANNELS_LAST) else None)
+    return {"th": CHANNELS_FIRST, "tf": CHANNELS_LAST}.get(
+        str(told), told if told in (CHANNELS_FIRST, CHANNELS_LAST) else None
+    )
 
 
 def spatial_letters(class_name: str) -> str | None:
@@ -130,7 +145,8 @@ def _recurrent(class_name: str, config: Config, bias: bool) -> tuple[Weight, ...
     kind = _RECURRENT[class_name]
     parts = [("kernel", "W"), ("recurrent_kernel", "U"), *([("bias", "b")] if bias else [])]
     # Keras 1 keeps each gate apart, unless consume_less="gpu" joined them (keras 1.2.2 recurrent.py).
-    joined = kind == "rnn" or "output_dim" not in config and "nb_filter" not in config or config.get("consume_less") == "gpu"
+    keras1 = "output_dim" in config or "nb_filter" in config
+    joined = kind == "rnn" or not keras1 or config.get("consume_less") == "gpu"
     if joined:
         return tuple(Weight(f"{kind}.{part}", (part, letter)) for part, letter in parts)
     gates = "zrh" if kind == "gru" else "icfo"
@@ -138,7 +154,12 @@ def _recurrent(class_name: str, config: Config, bias: bool) -> tuple[Weight, ...
 
 
 def layout_of(
-    weight: Weight, class_name: str, config: Config, convention: KerasConvention, incoming: FeatureMap | None, version: str | None
+    weight: Weight,
+    class_name: str,
+    config: Config,
+    convention: KerasConvention,
+    incoming: FeatureMap | None,
+    version: str | None,
 ) -> str | None:
     """The layout text of one array of a layer, or None where the file does not settle it."""
     kind, _, part = weight.role.partition(".")
@@ -278,7 +299,9 @@ def _spatial_attributes(op: str, config: Config, letters: str) -> dict[str, Any]
     if op == "Resize":
         return {**attributes, "scales": _repeat(config.get("size", config.get("length", 2)), len(letters))}
     kernel = kernel_shape(config)
-    strides = next((config[key] for key in ("strides", "subsample", "subsample_length", "stride") if config.get(key)), None)
+    strides = next(
+        (config[key] for key in ("strides", "subsample", "subsample_length", "stride") if config.get(key)), None
+    )
     if strides is None:
         strides = kernel if op.endswith("Pool") else 1
     padding = str(config.get("padding", config.get("border_mode", "valid")))

@@ -1,4 +1,4 @@
-"""What a Keras HDF5 file made of a bundle holds: names, order and layouts for a Keras version, backend and data format."""
+"""What a Keras HDF5 file made of a bundle holds: names, order and layouts for one version, backend and data format."""
 
 from __future__ import annotations
 
@@ -60,14 +60,19 @@ def _unchanged(bundle: Bundle) -> Target:
     listed = {name for layer in bundle.metadata["layers"] for name in layer["tensors"]}
     kept = [t for t in bundle.values() if t.name in listed or t.role == "optimizer"]
     slots = tuple(
-        Slot(t.name, t.role, t.layout, t.layer, t.layer, t.origin, "the target keeps it as the source does", t.name) for t in kept
+        Slot(t.name, t.role, t.layout, t.layer, t.layer, t.origin, "the target keeps it as the source does", t.name)
+        for t in kept
     )
     left = {t.name: "not listed in a layer of the source" for t in bundle.values() if t not in kept}
-    return Target(slots, bundle.metadata, left, notes=("source and target follow one convention: nothing is rearranged",))
+    return Target(
+        slots, bundle.metadata, left, notes=("source and target follow one convention: nothing is rearranged",)
+    )
 
 
 class _Targeting:
-    def __init__(self, bundle: Bundle, convention: KerasConvention, source: Mapping[str, Any], options: Mapping[str, str]) -> None:
+    def __init__(
+        self, bundle: Bundle, convention: KerasConvention, source: Mapping[str, Any], options: Mapping[str, str]
+    ) -> None:
         self._bundle, self._convention, self._source = bundle, convention, source
         self._table = convention.table().layouts
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
@@ -78,7 +83,9 @@ class _Targeting:
 
     def target(self) -> Target:
         dropped = {
-            t.name: f"its role is {t.role}: no weight of the network" for t in self._bundle.values() if t.role in NOT_WEIGHTS
+            t.name: f"its role is {t.role}: no weight of the network"
+            for t in self._bundle.values()
+            if t.role in NOT_WEIGHTS
         }
         slots: list[Slot] = []
         layers = []
@@ -103,7 +110,11 @@ class _Targeting:
     def _groups(self) -> Iterator[_Group]:
         weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS}
         for layer in self._bundle.metadata.get("layers", []):
-            there = [(n, s) for n, s in zip(layer["tensors"], layer.get("stored_as", layer["tensors"]), strict=True) if n in weights]
+            there = [
+                (n, s)
+                for n, s in zip(layer["tensors"], layer.get("stored_as", layer["tensors"]), strict=True)
+                if n in weights
+            ]
             tensors = tuple(weights.pop(name) for name, _ in there)
             yield _Group(layer["name"], tensors, tuple(s for _, s in there) if self._same_names else None)
         rest: dict[str, list[Tensor]] = {}
@@ -128,7 +139,10 @@ class _Targeting:
             name = f"{group.name}/{stored.removesuffix(':0').removeprefix(f'{group.name}/')}"
             origin = f"{group.name}/{stored}"
             reason = self._reason(tensor, layout)
-            yield Slot(name, role[0], layout, tensor.layer, tensor.layer, origin if origin != name else None, reason), stored
+            yield (
+                Slot(name, role[0], layout, tensor.layer, tensor.layer, origin if origin != name else None, reason),
+                stored,
+            )
 
     def _usable(self, tensor: Tensor) -> bool:
         if tensor.role is None or tensor.layout is None:
@@ -143,12 +157,14 @@ class _Targeting:
         kind = tensor.role.partition(".")[0]
         lacking = _NOT_IN_KERAS_1 if self._convention.keras1 else _ONLY_KERAS_1
         if tensor.role not in self._table or kind in lacking:
-            self._problem("unsupported", tensor, f"Keras {self._convention.family} has no layer with a {tensor.role}", None)
+            self._problem(
+                "unsupported", tensor, f"Keras {self._convention.family} has no layer with a {tensor.role}", None
+            )
             return False
         return True
 
     def _interleaved(self, keys: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[str, str | None]]]:
-        """Each (module, role) once, or once for each gate where Keras 1 keeps gates apart: W_i U_i b_i W_c U_c b_c ..."""
+        """Each (module, role) once, or once a gate where Keras 1 keeps gates apart: W_i U_i b_i W_c U_c b_c ..."""
         done: set[str] = set()
         for module, role in keys:
             gates = self._convention.separate_gates(role)
@@ -171,7 +187,7 @@ class _Targeting:
             self._problem(
                 "unsupported",
                 tensor,
-                f"{tensor.role} in layout {tensor.layout} does not exist in Keras {self._convention.family}, whose layouts are "
+                f"Keras {self._convention.family} has no {tensor.role} in layout {tensor.layout}; its layouts are "
                 + ", ".join(map(str, self._table[tensor.role])),
                 None,
             )
@@ -180,11 +196,11 @@ class _Targeting:
             self._problem(
                 "layout",
                 tensor,
-                f"what the axis (?) of {tensor.layout} is made of is not declared, and the target may order it otherwise "
-                f"(its rows run {self._convention.flatten_order}, the source's "
+                f"what the axis (?) of {tensor.layout} is made of is not declared, and the target may order it "
+                f"otherwise (its rows run {self._convention.flatten_order}, the source's "
                 f"{self._bundle.metadata.get('flatten_order') or 'are unknown'})",
-                f"--declare '{tensor.name}={tensor.role}:(HWC)O H=.. W=.. C=..' (or (CHW)O, or IO if the rows are no flattened map); "
-                "or export with --option data_format=channels_first|channels_last",
+                f"--declare '{tensor.name}={tensor.role}:(HWC)O H=.. W=.. C=..' (or (CHW)O, or IO if the rows are no "
+                "flattened map); or export with --option data_format=channels_first|channels_last",
             )
             return None
         return replace(found, gates=gate) if gate else found
@@ -225,7 +241,10 @@ class _Targeting:
         if source is None:
             return ""
         if source.flipped != layout.flipped:
-            convolves, correlates = "Theano convolves, so its kernels run backwards", "TensorFlow correlates: kernels run forwards"
+            convolves, correlates = (
+                "Theano convolves, so its kernels run backwards",
+                "TensorFlow correlates: kernels run forwards",
+            )
             reasons.append(convolves if layout.flipped else correlates)
         if layout.spatial and source.axes != layout.axes and not source.gates:
             reasons.append(f"Keras {convention.family} {convention.data_format} keeps {str(layout).partition(' ')[0]}")
@@ -245,7 +264,9 @@ class _Targeting:
         if before == group:
             return f"rows stay: {where}, as the source does"
         if all(size == 1 for size in sizes):
-            return f"rows stay: {' = '.join(letter for letter in group if letter != 'C')} = 1, so every order is the same"
+            return (
+                f"rows stay: {' = '.join(letter for letter in group if letter != 'C')} = 1, so every order is the same"
+            )
         return f"rows shuffled {before} -> {group}: {where}"
 
     def _metadata(self, layers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -253,7 +274,9 @@ class _Targeting:
         keep_config = self._keeps_config()
         attributes: dict[str, dict[str, Any]] = {"/": {}}
         if keep_config:
-            attributes = {group: dict(each) for group, each in self._source["attributes"].items() if group != "optimizer_weights"}
+            attributes = {
+                group: dict(each) for group, each in self._source["attributes"].items() if group != "optimizer_weights"
+            }
             version = self._source["version"] or version
         if not self._convention.keras1:
             for group in attributes:

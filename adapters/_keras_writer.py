@@ -26,25 +26,24 @@ def write_keras(path: Path, bundle: Bundle) -> None:
     import h5py
 
     facts = bundle.metadata["keras"]
-    with atomic_output(path) as temporary:
-        with h5py.File(temporary, "w", libver=("earliest", "v108")) as file:
-            root = file.create_group("model_weights") if facts["full_model"] else file
-            for layer in bundle.metadata["layers"]:
-                group = root.require_group(layer["name"])
-                _write_arrays(group, bundle, layer["tensors"], layer["stored_as"])
-                _write_names(group, "weight_names", layer["stored_as"], facts["family"])
-            _write_names(root, "layer_names", [layer["name"] for layer in bundle.metadata["layers"]], facts["family"])
-            for name in facts["optimizer"]:
-                tensors = [t for t in bundle.values() if t.layer == name]
-                stored = [(t.origin or t.name).removeprefix(f"{name}/") for t in tensors]
-                group = file.require_group(name)
-                _write_arrays(group, bundle, [t.name for t in tensors], stored)
-                _write_names(group, "weight_names", stored, facts["family"])
-            for name, attributes in facts["attributes"].items():
-                for attribute, document in attributes.items():
-                    write_attribute(file[name], attribute, document)
-            if not facts["full_model"]:
-                _write_declarations(file, bundle)
+    with atomic_output(path) as temporary, h5py.File(temporary, "w", libver=("earliest", "v108")) as file:
+        root = file.create_group("model_weights") if facts["full_model"] else file
+        for layer in bundle.metadata["layers"]:
+            group = root.require_group(layer["name"])
+            _write_arrays(group, bundle, layer["tensors"], layer["stored_as"])
+            _write_names(group, "weight_names", layer["stored_as"], facts["family"])
+        _write_names(root, "layer_names", [layer["name"] for layer in bundle.metadata["layers"]], facts["family"])
+        for name in facts["optimizer"]:
+            tensors = [t for t in bundle.values() if t.layer == name]
+            stored = [(t.origin or t.name).removeprefix(f"{name}/") for t in tensors]
+            group = file.require_group(name)
+            _write_arrays(group, bundle, [t.name for t in tensors], stored)
+            _write_names(group, "weight_names", stored, facts["family"])
+        for name, attributes in facts["attributes"].items():
+            for attribute, document in attributes.items():
+                write_attribute(file[name], attribute, document)
+        if not facts["full_model"]:
+            _write_declarations(file, bundle)
 
 
 def _write_arrays(group: Any, bundle: Bundle, names: Sequence[str], stored_as: Sequence[str]) -> None:

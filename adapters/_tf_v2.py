@@ -22,7 +22,7 @@ from wio.adapters._tf_slices import Box, check_cover, extents_of, is_whole, join
 from wio.adapters._tf_table import DAMAGED, Table, masked
 from wio.adapters._tf_values import elements, strings, variants
 from wio.adapters._tf_wire import WireError
-from wio.bundle import Bundle, Tensor
+from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.errors import DigestError, FormatError, Problem, printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -208,7 +208,7 @@ class _Reader:
                 kind.shape,
                 partial(load, name, entry, kind) if pieces is None else partial(self._join, name, kind, pieces),
                 role=graph.role(name) if graph else None,
-                layer=layer_of(name) if graph else "",
+                layer=layer_of(name) if graph else FROM_NAME,
                 stored_bytes=None if kind.dtype.itemsize else entry.size,
             )
 

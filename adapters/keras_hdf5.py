@@ -32,7 +32,7 @@ class _KerasHDF5(Adapter):
         Option("keras", "the Keras that will load the file", VERSIONS, "2.2", writing=True),
         Option(
             "data_format",
-            "writing: the data format of the model that will load the file (default: the source's, else channels_last); "
+            "writing: that of the model that will load the file (default: the source's, else channels_last); "
             "reading: that of layers which do not say theirs",
             DATA_FORMATS,
             reading=True,
@@ -63,7 +63,9 @@ class _KerasHDF5(Adapter):
         if not names:
             return None
         suffixed = sum(name.endswith(":0") for name in names)
-        what = "TensorFlow writes that suffix, Theano does not" if suffixed else "Theano writes none, TensorFlow writes it"
+        what = (
+            "TensorFlow writes that suffix, Theano does not" if suffixed else "Theano writes none, TensorFlow writes it"
+        )
         return (
             f"the file does not name its backend, and Theano's kernels run backwards; evidence: {suffixed} of "
             f"{len(names)} weight names end in ':0' ({what}, but a file can be converted and keep its names)"
@@ -78,17 +80,25 @@ class _KerasHDF5(Adapter):
     def convention_of(self, bundle: Bundle) -> Convention:
         family = bundle.metadata.get("keras", {}).get("family", "2.2")
         told = bundle.metadata.get("data_format")
-        tables = [KerasConvention(family, self.backend, each).table().layouts for each in ([told] if told else DATA_FORMATS)]
-        common = {role: tuple(x for x in layouts if all(x in t[role] for t in tables)) for role, layouts in tables[0].items()}
+        tables = [
+            KerasConvention(family, self.backend, each).table().layouts for each in ([told] if told else DATA_FORMATS)
+        ]
+        common = {
+            role: tuple(x for x in layouts if all(x in t[role] for t in tables)) for role, layouts in tables[0].items()
+        }
         # A role whose usual layout hangs on a data format that nobody has told is left out: the user must state it.
-        return Convention({role: layouts for role, layouts in common.items() if all(layouts[:1] == t[role][:1] for t in tables)})
+        return Convention(
+            {role: layouts for role, layouts in common.items() if all(layouts[:1] == t[role][:1] for t in tables)}
+        )
 
     def read(self, path: Path, **options: str) -> Bundle:
         options = self.checked(options, writing=False)
         file = H5File(path)
         named = _backend_of(file)
         if named in _BACKENDS and named != self.backend:
-            raise FormatError(f"{path.name}: the file says that its backend is {named}", remedy=f"read it as keras-{_short(named)}")
+            raise FormatError(
+                f"{path.name}: the file says that its backend is {named}", remedy=f"read it as keras-{_short(named)}"
+            )
         return _Reading(file, self.backend, options.get("data_format")).bundle()
 
     def target(self, bundle: Bundle, **options: str) -> Target:
@@ -148,7 +158,7 @@ def _backend_of(file: H5File) -> str | None:
 
 
 def _left_by_wio(file: H5File) -> dict[str, Any] | None:
-    """The dataset in which wio keeps the backend, roles and layouts of a weights file it wrote; None if there is none."""
+    """What wio keeps of backend, roles and layouts in a weights file it wrote; None if there is nothing."""
     if not file.has(DECLARATIONS):
         return None
     try:
@@ -172,7 +182,9 @@ class _Reading:
     def __init__(self, file: H5File, backend: str, told_format: str | None) -> None:
         self._file, self._backend = file, backend
         self._root = _root(file)
-        self._version = _text_attribute(file, self._root, "keras_version") or _text_attribute(file, "/", "keras_version")
+        self._version = _text_attribute(file, self._root, "keras_version") or _text_attribute(
+            file, "/", "keras_version"
+        )
         self._told = told_format
         self._model = self._parse_config()
         self._declared = {layer.name: layer for layer in self._model.layers} if self._model else {}
@@ -228,9 +240,18 @@ class _Reading:
                 role, text, module = self._kept[origin]
                 layout = None if text is None else Layout.parse(text)
             if layout is not None and (refuted := layout.check(dataset.shape)):
-                raise LayoutError(f"{self._file.name}: {name}: its model_config declares what its shape refutes: {refuted}")
+                raise LayoutError(
+                    f"{self._file.name}: {name}: its model_config declares what its shape refutes: {refuted}"
+                )
             tensor = Tensor(
-                name, dataset.dtype, dataset.shape, dataset.load, role, layout, origin if origin != name else None, module
+                name,
+                dataset.dtype,
+                dataset.shape,
+                dataset.load,
+                role,
+                layout,
+                origin if origin != name else None,
+                module,
             )
             found.append((tensor, weight_name))
         return found
@@ -245,7 +266,14 @@ class _Reading:
             origin = f"{OPTIMIZER}/{weight_name}"
             found.append(
                 Tensor(
-                    name, dataset.dtype, dataset.shape, dataset.load, "optimizer", None, origin if origin != name else None, OPTIMIZER
+                    name,
+                    dataset.dtype,
+                    dataset.shape,
+                    dataset.load,
+                    "optimizer",
+                    None,
+                    origin if origin != name else None,
+                    OPTIMIZER,
                 )
             )
         return found
@@ -277,7 +305,9 @@ class _Reading:
             raise FormatError(f"{self._file.name}: the dataset {DECLARATIONS!r} is not what wio writes there") from None
 
     def _metadata(self, layers: list[dict[str, Any]]) -> dict[str, Any]:
-        groups = ["/"] + ([WEIGHTS] if self._root == WEIGHTS else []) + ([OPTIMIZER] if self._file.has(OPTIMIZER) else [])
+        groups = (
+            ["/"] + ([WEIGHTS] if self._root == WEIGHTS else []) + ([OPTIMIZER] if self._file.has(OPTIMIZER) else [])
+        )
         attributes = {
             group: {
                 name: value

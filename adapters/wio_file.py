@@ -43,7 +43,9 @@ class WioFile(Adapter):
     def target(self, bundle: Bundle, **options: str) -> Target:
         """A .wio file keeps every tensor as it is."""
         self.checked(options, writing=True)
-        slots = tuple(Slot(t.name, t.role, t.layout, t.layer, t.layer, t.origin, copy_of=t.name) for t in bundle.values())
+        slots = tuple(
+            Slot(t.name, t.role, t.layout, t.layer, t.layer, t.origin, copy_of=t.name) for t in bundle.values()
+        )
         return Target(slots, bundle.metadata, {})
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:

@@ -1,8 +1,8 @@
 """wio moves trained weights between frameworks without either installed, and says, tensor by tensor, what it did.
 
-    >>> import wio
-    >>> bundle = wio.open("model.ckpt")            # doctest: +SKIP
-    >>> bundle["conv1/weights"].to("OIHW").numpy() # doctest: +SKIP
+>>> import wio
+>>> bundle = wio.open("model.ckpt")            # doctest: +SKIP
+>>> bundle["conv1/weights"].to("OIHW").numpy() # doctest: +SKIP
 """
 
 from __future__ import annotations

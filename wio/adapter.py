@@ -28,8 +28,8 @@ class Option:
 class Convention:
     """Which layouts a format keeps for each role: one for each set of axes that the role may have.
 
-    ``layouts`` maps a role to its layouts in this format, the usual one first: it is what a declaration without a layout
-    means. Elsewhere the one applies whose letters are those of the source.
+    ``layouts`` maps a role to its layouts in this format, the usual one first: it is what a declaration without a
+    layout means. Elsewhere the one applies whose letters are those of the source.
     """
 
     layouts: Mapping[str, tuple[Layout, ...]]

@@ -79,7 +79,7 @@ class Architecture:
         return {f"{layers[p.layer.name]}/{weights[p.key]}": p for p in self.parameters}
 
     def layer_order(self, dialect: str) -> list[tuple[NetLayer, str]]:
-        """The layers that a dialect has, weightless ones included, in the order its files list them, with their names."""
+        """The layers that a dialect has, weightless ones too, in the order its files list them, with their names."""
         by_name = {layer.name: layer for layer in self.network.layers}
         present = {name: spelled for name, spelled in self._layer_names[dialect].items() if spelled is not None}
         if self.dialects[dialect].order == "keras":
@@ -97,7 +97,8 @@ class Architecture:
         fitting = [dialect for dialect in self.dialects.values() if adapter in dialect.adapters]
         if len(fitting) > 1:
             raise NameMapError(
-                f"{self.id} has several dialects for {adapter}", remedy="choose one with --dialect " + "|".join(d.name for d in fitting)
+                f"{self.id} has several dialects for {adapter}",
+                remedy="choose one with --dialect " + "|".join(d.name for d in fitting),
             )
         return fitting[0] if fitting else None
 
@@ -122,7 +123,9 @@ class Architecture:
             elif reason is not None or tensor.role in ("optimizer", "moving_average", "counter", "other"):
                 dropped[name] = reason or f"its role is {tensor.role}"
             else:
-                problems.append(Problem("unexpected", f"no weight of {self.id} in dialect {dialect.name}", name, f"--drop '{name}'"))
+                problems.append(
+                    Problem("unexpected", f"no weight of {self.id} in dialect {dialect.name}", name, f"--drop '{name}'")
+                )
         missing = [name for name in names if name not in bundle and name not in left_out]
         problems += [Problem("missing", f"{self.id} has it as {names[name].name}", name) for name in missing]
         if problems:
@@ -179,7 +182,12 @@ def _as_parameter(tensor: Tensor, parameter: Parameter, convention: Convention) 
     if layout is None:
         raise FormatError(f"the format keeps no {parameter.role} in axes {parameter.layout}")
     renamed = replace(
-        tensor, name=parameter.name, layer=parameter.layer.name, origin=tensor.origin or tensor.name, role=None, layout=None
+        tensor,
+        name=parameter.name,
+        layer=parameter.layer.name,
+        origin=tensor.origin or tensor.name,
+        role=None,
+        layout=None,
     )
     if refuted := layout.check(tensor.shape) or _wrong_channels(parameter, layout, tensor.shape):
         raise FormatError(refuted)
@@ -197,7 +205,9 @@ def _wrong_channels(parameter: Parameter, layout: Layout, shape: tuple[int, ...]
     if parameter.key == "Conv.kernel":
         expected |= dict(zip("HW", attributes["kernel_shape"], strict=True))
     found = layout.extents(shape)
-    wrong = [f"{letter} is {found[letter]}, not {size}" for letter, size in expected.items() if found.get(letter) != size]
+    wrong = [
+        f"{letter} is {found[letter]}, not {size}" for letter, size in expected.items() if found.get(letter) != size
+    ]
     return f"the architecture says otherwise of layout {layout}, shape {shape}: {', '.join(wrong)}" if wrong else None
 
 
@@ -210,7 +220,11 @@ def _parameters(network: Network) -> Iterator[Parameter]:
             leaf = {"mean": "moving_mean", "variance": "moving_variance"}.get(part, part)
             incoming = maps[layer.inputs[0]] if layer.inputs else None
             yield Parameter(
-                f"{layer.name}/{leaf}", f"{layer.op}.{part}", role, layer, Layout.parse(_layout_text(role, layer, incoming))
+                f"{layer.name}/{leaf}",
+                f"{layer.op}.{part}",
+                role,
+                layer,
+                Layout.parse(_layout_text(role, layer, incoming)),
             )
 
 
@@ -239,7 +253,9 @@ def _layer_names(network: Network, dialect: Dialect) -> dict[str, str | None]:
     for layer in network.layers:
         counters[layer.op] += 1
         pattern = dialect.layer_patterns.get(layer.op, dialect.layer_patterns.get("*"))
-        names[layer.name] = None if pattern is None else pattern.replace("{layer}", layer.name).replace("{k}", str(counters[layer.op]))
+        names[layer.name] = (
+            None if pattern is None else pattern.replace("{layer}", layer.name).replace("{k}", str(counters[layer.op]))
+        )
     return names
 
 
@@ -275,10 +291,8 @@ def load_architecture(path: Path) -> Architecture:
 
 def _expand(document: Mapping[str, Any]) -> Iterator[NetLayer]:
     """The rows of the network with modules and templates written out."""
-    count = 0
-    for layer in _rows(document["network"]["layers"], document, "", "", 0):
-        count += 1
-        if count > MAX_LAYERS:
+    for count, layer in enumerate(_rows(document["network"]["layers"], document, "", "", 0)):
+        if count >= MAX_LAYERS:
             raise FormatError(f"more than {MAX_LAYERS} layers")
         yield layer
 
@@ -364,7 +378,8 @@ def load_habit(path: Path) -> Habit:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
         rules = tuple(
-            (str(rule[0]), check_role(str(rule[1])), str(rule[2]) if len(rule) > 2 else None) for rule in document["rules"]
+            (str(rule[0]), check_role(str(rule[1])), str(rule[2]) if len(rule) > 2 else None)
+            for rule in document["rules"]
         )
         return Habit(str(document["id"]), str(document["title"]), tuple(document["adapters"]), rules)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:

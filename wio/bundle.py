@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
+# Not a layer's name: asks for the default. "" says that a tensor belongs to no layer.
+FROM_NAME = "\0"
+
+
 def default_layer(name: str) -> str:
     """The part of a name that the weights of one layer share: before the last ``/``, or else ``.``, or else ``_``.
 
@@ -35,7 +39,7 @@ class Tensor:
     ``load``    gives the stored values: a C-contiguous little-endian array of ``shape`` (an object array of bytes
                 for strings and variants), often a read-only view of a mapped file. May raise FormatError.
     ``origin``  the tensor's name in its source where that differs from ``name``.
-    ``layer``   the layer it belongs to; by default what :func:`default_layer` takes its name to say.
+    ``layer``   the layer it belongs to, "" for none; by default what :func:`default_layer` takes its name to say.
     ``digest``  SHA-256 (hex) of the stored bytes where the source records it; not checked by ``load``.
     ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
     """
@@ -47,12 +51,12 @@ class Tensor:
     role: str | None = None
     layout: Layout | None = None
     origin: str | None = None
-    layer: str = ""
+    layer: str = FROM_NAME
     digest: str | None = None
     stored_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.layer:
+        if self.layer == FROM_NAME:
             object.__setattr__(self, "layer", default_layer(self.name))
 
     @property
@@ -93,7 +97,7 @@ class Tensor:
         if self.layout is None:
             raise LayoutError(f"{self.name}: its layout is not declared", remedy=declare_remedy(self.name, str(target)))
         extents = self.layout.extents(self.shape)
-        target = target.with_sizes({letter: size for letter, size in self.layout.sizes})
+        target = target.with_sizes(dict(self.layout.sizes))
         steps = rearrange(self.layout.with_sizes(dict(target.sizes)), target)
         if not steps:
             return replace(self, layout=target)
@@ -104,7 +108,9 @@ class Tensor:
         )
 
 
-def _shape_of(target: Layout, extents: Mapping[str, int], steps: Iterable[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
+def _shape_of(
+    target: Layout, extents: Mapping[str, int], steps: Iterable[Any], shape: tuple[int, ...]
+) -> tuple[int, ...]:
     if all(letter == "1" or letter in extents for axis in target.axes for letter in axis):
         return tuple(math.prod(extents.get(letter, 1) for letter in axis) for axis in target.axes)
     import numpy as np

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import mmap
 import os
 import re
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wio import __version__
 from wio.atomic import atomic_output
-from wio.bundle import Bundle, Tensor, default_layer
+from wio.bundle import FROM_NAME, Bundle, Tensor, default_layer
 from wio.dtypes import DTYPES, DType, dtype_named
 from wio.encodings import from_bytes, to_bytes
-from wio.errors import DigestError, FormatError, WioError
+from wio.errors import DigestError, FormatError, LayoutError, WioError
 from wio.layout import Layout
-from wio.roles import check_role
-from wio.safetensors_header import Entry, encode_header, parse_json, read_header
+from wio.roles import ROLES
+from wio.safetensors_header import Entry, encode_header, encode_json, is_shape, parse_json, read_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +36,7 @@ NO_DIGEST = "0" * 64
 CHUNK = 8 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UINT8 = DTYPES["uint8"]
+UNKNOWN = "unknown_keys"
 _TOP_KEYS = {"wio", "generator", "table", "layouts", "tensors", "metadata", "receipt"}
 _TENSOR_KEYS = {"name", "role", "layout", "origin", "layer", "dtype", "shape", "encoding", "sha256"}
 
@@ -62,7 +63,7 @@ class WioFileReader:
     def bundle(self) -> Bundle:
         """The bundle, in declared order. ``metadata`` is the declaration's, unknown keys kept beside it."""
         document = self.declaration
-        layouts = [Layout.parse(text) for text in _list(document, "layouts", str, self._name)]
+        layouts = [self._layout(text) for text in _list(document, "layouts", str, self._name)]
         tensors, unknown = [], {}
         for item in _list(document, "tensors", dict, self._name):
             tensor = self._tensor(item, layouts)
@@ -75,9 +76,11 @@ class WioFileReader:
             odd = sorted(declared ^ stored)[:5]
             raise FormatError(f"{self._name}: the declaration and the header list different tensors: {odd}")
         metadata = dict(document.get("metadata", {}))
+        if UNKNOWN in metadata:
+            raise FormatError(f"{self._name}: the declaration's metadata has the key {UNKNOWN!r}, kept for readers")
         rest = {key: value for key, value in document.items() if key not in _TOP_KEYS}
         if rest or unknown:
-            metadata["unknown_keys"] = {"file": rest, "tensors": unknown}
+            metadata[UNKNOWN] = {"file": rest, "tensors": unknown}
         return Bundle(tensors, metadata)
 
     def receipt(self) -> dict[str, Any] | None:
@@ -99,7 +102,9 @@ class WioFileReader:
         document = parse_json(text.encode("utf-8"), f"{self._name}: the declaration")
         if isinstance(document, dict) and "declaration" in document:
             _check_version(document, self._name)
-            document = parse_json(self._reserved(document["declaration"], DECLARATION), f"{self._name}: the declaration")
+            document = parse_json(
+                self._reserved(document["declaration"], DECLARATION), f"{self._name}: the declaration"
+            )
         if not isinstance(document, dict):
             raise FormatError(f"{self._name}: the declaration is no JSON object")
         _check_version(document, self._name)
@@ -134,12 +139,13 @@ class WioFileReader:
         if entry is None or entry.name.startswith(RESERVED):
             raise FormatError(f"{self._name}: the declaration names a tensor that is not in the file: {name!r}")
         dtype, shape = self._stored_as(entry, item)
-        role, index = item.get("role"), item.get("layout")
-        if role is not None:
-            check_role(role)
+        role = item.get("role")
+        if "role" in item and (not isinstance(role, str) or role not in ROLES):
+            raise FormatError(f"{self._name}: tensor {name!r} has a role that is not in the list: {role!r}")
         layout = None
-        if index is not None:
-            if not isinstance(index, int) or not 0 <= index < len(layouts):
+        if "layout" in item:
+            index = item["layout"]
+            if type(index) is not int or not 0 <= index < len(layouts):
                 raise FormatError(f"{self._name}: tensor {name!r} has layout {index!r}, which is not in the table")
             layout = layouts[index]
             if refuted := layout.check(shape):
@@ -158,13 +164,15 @@ class WioFileReader:
             role=role,
             layout=layout,
             origin=item.get("origin"),
-            layer=item.get("layer", ""),
+            layer=item.get("layer", FROM_NAME),
             digest=digest,
             stored_bytes=entry.end - entry.start,
         )
 
     def _stored_as(self, entry: Entry, item: dict[str, Any]) -> tuple[DType, tuple[int, ...]]:
         if "dtype" not in item:
+            if "shape" in item or "encoding" in item:
+                raise FormatError(f"{self._name}: tensor {entry.name!r} has shape or encoding without dtype")
             return entry.dtype, entry.shape
         dtype = dtype_named(item["dtype"]) if isinstance(item["dtype"], str) else None
         shape = item.get("shape")
@@ -172,15 +180,19 @@ class WioFileReader:
             raise FormatError(f"{self._name}: tensor {entry.name!r} has an encoding that is not its dtype's")
         if entry.dtype is not _UINT8 or len(entry.shape) != 1:
             raise FormatError(f"{self._name}: tensor {entry.name!r} is encoded and must be stored as U8 bytes")
-        if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+        if not isinstance(shape, list) or not is_shape(shape, dtype.itemsize):
             raise FormatError(f"{self._name}: tensor {entry.name!r} has a shape that is no list of sizes")
-        if dtype.itemsize and Tensor(entry.name, dtype, tuple(shape), load=_never).nbytes != entry.end - entry.start:
-            raise FormatError(f"{self._name}: tensor {entry.name!r} of shape {shape} cannot have those bytes")
+        count, stored = math.prod(shape), entry.end - entry.start
+        # A byte string takes at least the byte of its length.
+        if count * dtype.itemsize != stored if dtype.itemsize else count > stored:
+            raise FormatError(f"{self._name}: tensor {entry.name!r} of shape {shape} cannot have {stored} bytes")
         return dtype, tuple(shape)
 
-
-def _never() -> Array:
-    raise AssertionError("this tensor has no bytes")
+    def _layout(self, text: str) -> Layout:
+        try:
+            return Layout.parse(text)
+        except LayoutError as error:
+            raise FormatError(f"{self._name}: the table of layouts: {error.message}", remedy=error.remedy) from None
 
 
 def _check_version(document: dict[str, Any], name: str) -> None:
@@ -232,8 +244,8 @@ def save(
     """Writes a bundle as a .wio file; gives the SHA-256 of each tensor's stored bytes.
 
     Tensors are read and written one by one, so memory is bounded by the largest. Same bundle, same bytes. The file
-    appears whole or not at all. ``receipt`` is asked twice, before and after the tensors are read: it may fill in digests, its
-    size must stay.
+    appears whole or not at all. ``receipt`` is asked twice, before and after the tensors are read: it may fill in
+    digests, its size must stay.
     """
     items = [_item(tensor) for tensor in bundle.values()]
     _refuse_reserved(bundle)
@@ -243,13 +255,13 @@ def save(
         shape = item.tensor.shape if item.tensor.dtype.encoding is None else (item.nbytes,)
         item.entry = Entry(item.tensor.name, item.stored, shape, at, at + item.nbytes)
         at += item.nbytes
-    plan = _HeaderPlan(bundle, items, in_data_order, at, None if receipt is None else _json(receipt()))
+    plan = _HeaderPlan(bundle, items, in_data_order, at, None if receipt is None else encode_json(receipt()))
     with atomic_output(path) as temporary, temporary.open("r+b") as file:
         file.write(plan.header())
         for item in in_data_order:
             _write_item(file, item)
         if receipt is not None:
-            plan.settle_receipt(_json(receipt()))
+            plan.settle_receipt(encode_json(receipt()))
         for data in plan.reserved():
             file.write(data)
         final = plan.header()
@@ -308,7 +320,7 @@ class _HeaderPlan:
         text = self._declaration(entries)
         if self._outside:
             stub = {"tensor": DECLARATION, "sha256": hashlib.sha256(text).hexdigest()}
-            text = _json({"wio": MAJOR, "declaration": stub})
+            text = encode_json({"wio": MAJOR, "declaration": stub})
         # "format" says nothing to wio; loaders of the ecosystem refuse files without it (transformers#27064).
         return encode_header({"wio": text.decode("utf-8"), "format": "pt"}, entries)
 
@@ -336,14 +348,17 @@ class _HeaderPlan:
 
     def _declaration(self, entries: list[Entry]) -> bytes:
         """The declaration; without ``entries`` one of the same size."""
-        return _json(_declare(self._bundle, self._items, entries, self._receipt))
+        return encode_json(_declare(self._bundle, self._items, entries, self._receipt))
 
 
 def _declare(bundle: Bundle, items: list[_Item], entries: list[Entry], receipt: bytes | None) -> dict[str, Any]:
     table: dict[str, int] = {}
     metadata = dict(bundle.metadata)
-    unknown = metadata.pop("unknown_keys", {"file": {}, "tensors": {}})
-    tensors = [_declare_tensor(item, table, unknown["tensors"].get(item.tensor.name, {})) for item in items]
+    unknown = metadata.pop(UNKNOWN, {})
+    rest, by_tensor = _unknown(unknown.get("file", {}), _TOP_KEYS), unknown.get("tensors", {})
+    tensors = [
+        _declare_tensor(item, table, _unknown(by_tensor.get(item.tensor.name, {}), _TENSOR_KEYS)) for item in items
+    ]
     document: dict[str, Any] = {
         "wio": MAJOR,
         "generator": f"wio {__version__}",
@@ -352,7 +367,12 @@ def _declare(bundle: Bundle, items: list[_Item], entries: list[Entry], receipt: 
     }
     if receipt is not None:
         document["receipt"] = {"tensor": RECEIPT, "sha256": hashlib.sha256(receipt).hexdigest()}
-    return {**document, "layouts": list(table), "tensors": tensors, **unknown["file"]}
+    return {**document, "layouts": list(table), "tensors": tensors, **rest}
+
+
+def _unknown(keys: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    """Keys of a later minor version, kept as they were; they never take the place of a key that wio writes itself."""
+    return {key: value for key, value in keys.items() if key not in known}
 
 
 def _declare_tensor(item: _Item, table: dict[str, int], unknown: Mapping[str, Any]) -> dict[str, Any]:
@@ -370,10 +390,6 @@ def _declare_tensor(item: _Item, table: dict[str, int], unknown: Mapping[str, An
     if tensor.layer != default_layer(tensor.name):
         document["layer"] = tensor.layer
     return {**document, "sha256": item.digest, **unknown}
-
-
-def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
 
 
 def verified(tensor: Tensor) -> Tensor:

@@ -107,14 +107,16 @@ def diff(
     ``read_bytes`` reads equal .wio digests' bytes too. Optimizer slots and counters are compared where both sides
     have them, and are no difference where one has not.
     """
-    sides = [
-        _comparable(_side(path, adapter, options, told)) for path, adapter in ((a, adapters[0]), (b, adapters[1]))
-    ]
+    sides = [_comparable(_side(path, adapter, options, told)) for path, adapter in ((a, adapters[0]), (b, adapters[1]))]
     matched, only_a, only_b = _match(sides[0], sides[1])
     compare = _Comparison(sides[0], sides[1], tolerance, read_bytes)
     pairs = sorted((compare(x, y) for x, y in matched), key=lambda p: (_SEVERITY[p.status], -(p.max_abs or 0.0)))
-    alone_a, alone_b = ([name for name in names if not _no_weight(s[name])] for s, names in zip(sides, (only_a, only_b), strict=True))
-    left_out = tuple(name for s, names in zip(sides, (only_a, only_b), strict=True) for name in names if _no_weight(s[name]))
+    alone_a, alone_b = (
+        [name for name in names if not _no_weight(s[name])] for s, names in zip(sides, (only_a, only_b), strict=True)
+    )
+    left_out = tuple(
+        name for s, names in zip(sides, (only_a, only_b), strict=True) for name in names if _no_weight(s[name])
+    )
     return Difference(tuple(pairs), tuple(alone_a), tuple(alone_b), left_out, tolerance is not None)
 
 
@@ -122,7 +124,9 @@ def _no_weight(tensor: Tensor) -> bool:
     return tensor.role in NOT_WEIGHTS
 
 
-def _side(path: Path | str, adapter: str | None, options: Mapping[str, str] | None, told: Declarations | None) -> Bundle:
+def _side(
+    path: Path | str, adapter: str | None, options: Mapping[str, str] | None, told: Declarations | None
+) -> Bundle:
     """One side; what the user declares may fit only one of the two, but it must fit one of them."""
     chosen = adapter_named(adapter) if adapter else detect(Path(path))
     known = {option.name for option in chosen.options if option.reading}
@@ -130,12 +134,10 @@ def _side(path: Path | str, adapter: str | None, options: Mapping[str, str] | No
     told = told or Declarations()
     bundle = chosen.read(Path(path), **chosen.checked(mine, writing=False))
     fitting = tuple(text for text in told.declare if _some_match(bundle, text.partition("=")[0]))
-    globs = {
-        "only": tuple(glob for glob in told.only if _some_match(bundle, glob)),
-        "drop": tuple(glob for glob in told.drop if _some_match(bundle, glob)),
-    }
+    only = tuple(glob for glob in told.only if _some_match(bundle, glob))
+    drop = tuple(glob for glob in told.drop if _some_match(bundle, glob))
     arch = None if bundle.metadata.get("architecture") else told.arch
-    return open_resolved(path, chosen.name, mine, replace(told, arch=arch, declare=fitting, **globs)).bundle
+    return open_resolved(path, chosen.name, mine, replace(told, arch=arch, declare=fitting, only=only, drop=drop)).bundle
 
 
 def _some_match(bundle: Bundle, glob: str) -> bool:
@@ -167,9 +169,7 @@ def _match(a: Bundle, b: Bundle) -> tuple[list[tuple[Tensor, Tensor]], list[str]
         if other is not None:
             pairs.append((tensor, other))
             del left[tensor.name], right[other.name]
-    for name in list(left):
-        if name in right:
-            pairs.append((left.pop(name), right.pop(name)))
+    pairs += [(left.pop(name), right.pop(name)) for name in list(left) if name in right]
     ends_a, ends_b = _by_end(left), _by_end(right)
     for end, name in ends_a.items():
         if end in ends_b:
@@ -232,7 +232,9 @@ class _Comparison:
         except LayoutError as error:
             return Pair(a.name, b.name, UNDECLARED, None, None, error.message)
         if neutral_a.layout != neutral_b.layout:
-            return Pair(a.name, b.name, CHANGED, None, None, f"layout {a.layout} against {b.layout} hold different axes")
+            return Pair(
+                a.name, b.name, CHANGED, None, None, f"layout {a.layout} against {b.layout} hold different axes"
+            )
         if (neutral_a.shape, a.dtype) != (neutral_b.shape, b.dtype):
             return Pair(a.name, b.name, CHANGED, False, None, _shapes(neutral_a, neutral_b))
         stored = a.shape == b.shape and _same_bytes(a.numpy(), b.numpy(), a)
@@ -295,4 +297,3 @@ def _chunks(x: Array, y: Array) -> Iterator[tuple[Array, Array]]:
     p, q = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(y).reshape(-1)
     for start in range(0, p.size, _CHUNK):
         yield p[start : start + _CHUNK], q[start : start + _CHUNK]
-

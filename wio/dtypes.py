@@ -43,7 +43,8 @@ class DType:
         if self.numpy_name in _NEEDS_ML_DTYPES:
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, self.numpy_name))
+            extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, self.numpy_name))
+            return extended
         return np.dtype(self.numpy_name).newbyteorder("<")
 
 

@@ -1,4 +1,4 @@
-"""How values that safetensors has no dtype for are kept as bytes, and how any array becomes bytes (spec, "Encodings")."""
+"""How any array becomes bytes, and how those are kept that safetensors has no dtype for (spec, "Encodings")."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def to_bytes(array: Array, dtype: DType) -> memoryview:
         return memoryview(encode_varbytes(array))
     wanted = dtype.numpy
     if array.dtype != wanted:
-        if array.dtype.itemsize != wanted.itemsize:
+        if array.dtype.newbyteorder("<") != wanted:
             raise FormatError(f"an array of {array.dtype} was given where {dtype} was declared")
-        array = array.astype(array.dtype.newbyteorder("<")) if array.dtype.byteorder == ">" else array
+        array = array.astype(wanted)
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
     # ml_dtypes and zero-size arrays export no plain buffer; their bytes as uint8 do.
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 def from_bytes(data: Any, dtype: DType, shape: tuple[int, ...]) -> Array:
@@ -39,12 +39,15 @@ def from_bytes(data: Any, dtype: DType, shape: tuple[int, ...]) -> Array:
         return decode_varbytes(bytes(data), shape)
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise FormatError(f"{len(data)} bytes cannot be {dtype} of shape {shape}")
-    return np.frombuffer(data, np.uint8).view(dtype.numpy).reshape(shape)
+    return _shaped(np.frombuffer(data, np.uint8).view(dtype.numpy), shape)
 
 
 def encode_varbytes(array: Array) -> bytes:
     """All lengths as LEB128, then all the bytes, elements in C order."""
-    items = [bytes(item) if not isinstance(item, str) else item.encode() for item in array.reshape(-1).tolist()]
+    items = [item.encode() if isinstance(item, str) else item for item in array.reshape(-1).tolist()]
+    # bytes(5) would be five zero bytes, not an error.
+    if odd := {type(item).__name__ for item in items if not isinstance(item, bytes)}:
+        raise FormatError(f"byte strings were declared, the array holds {', '.join(sorted(odd))}")
     return b"".join(map(_leb128, map(len, items))) + b"".join(items)
 
 
@@ -67,6 +70,8 @@ def decode_varbytes(data: bytes, shape: tuple[int, ...]) -> Array:
             shift += 7
             if byte < 0x80:
                 break
+        if byte == 0 and shift > 7:
+            raise FormatError("the length of a byte string is not written the shortest way")
         lengths.append(length)
     if at + sum(lengths) != len(data):
         raise FormatError(f"byte strings of {sum(lengths)} bytes were declared, {len(data) - at} are there")
@@ -74,7 +79,14 @@ def decode_varbytes(data: bytes, shape: tuple[int, ...]) -> Array:
     for i, length in enumerate(lengths):
         array[i] = data[at : at + length]
         at += length
-    return array.reshape(shape)
+    return _shaped(array, shape)
+
+
+def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        return array.reshape(shape)
+    except ValueError as error:
+        raise FormatError(f"NumPy cannot hold an array of shape {shape}: {error}") from None
 
 
 def _leb128(number: int) -> bytes:

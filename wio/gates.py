@@ -48,7 +48,9 @@ def join_gates(tensors: Sequence[Tensor]) -> Tensor:
         apart.append(tensor.to(Layout(wanted.axes, wanted.flipped, wanted.values, (), tensor.layout.gates)))
     shapes = {tuple(extent for k, extent in enumerate(t.shape) if k != _gate_axis(t)) for t in apart}
     if len(shapes) > 1 or len({t.dtype for t in apart}) > 1:
-        raise LayoutError(f"{first.name}: the arrays of its gates differ in shape or dtype: {[t.shape for t in tensors]}")
+        raise LayoutError(
+            f"{first.name}: the arrays of its gates differ in shape or dtype: {[t.shape for t in tensors]}"
+        )
     axis = _gate_axis(apart[0])
     gates = "".join(t.layout.gates for t in apart if t.layout and t.layout.gates)
     shape = tuple(len(gates) if k == axis else extent for k, extent in enumerate(apart[0].shape))

@@ -54,6 +54,8 @@ class Layout:
     gates: str | None = None
 
     def __post_init__(self) -> None:
+        if self.values == self.axes:
+            object.__setattr__(self, "values", None)
         _validate(self)
         order = {letter: i for i, letter in enumerate("".join(self.axes))}
         object.__setattr__(self, "sizes", tuple(sorted(self.sizes, key=lambda item: order[item[0]])))
@@ -119,7 +121,8 @@ class Layout:
             known = [size for size in map(self.size, axis) if size is not None]
             product = math.prod(known)
             complete = len(known) == len(axis)
-            if (complete and product != extent) or (not complete and product and extent % product):
+            fits = product == extent if complete else extent % product == 0 if product else extent == 0
+            if not fits:
                 return f"layout {self}: axis {_bracketed(axis)} cannot have the {extent} of shape {tuple(shape)}"
         return None
 
@@ -151,12 +154,18 @@ def _validate(layout: Layout) -> None:
             f"layout {text}: no axis is called {', '.join(unknown)}",
             remedy="axes are " + ", ".join(f"{k} ({v})" for k, v in LETTERS.items()),
         )
-    if any("1" in axis and len(axis) > 1 for axis in layout.axes):
-        raise LayoutError(f"layout {text}: a unit axis cannot be part of a group")
-    if layout.flipped and not layout.spatial:
-        raise LayoutError(f"layout {text}: flipped speaks of spatial axes D, H, W, and none stands alone here")
+    if any(len(axis) != 1 and (not axis or "1" in axis or "?" in axis) for axis in layout.axes):
+        raise LayoutError(f"layout {text}: neither a unit axis nor ? can be part of a group")
+    if layout.flipped and (
+        not layout.spatial or any(letter in SPATIAL and letter not in layout.spatial for letter in letters)
+    ):
+        raise LayoutError(
+            f"layout {text}: flipped speaks of spatial axes D, H, W, and here they do not all stand alone"
+        )
+    if len({letter for letter, _ in layout.sizes}) < len(layout.sizes):
+        raise LayoutError(f"layout {text}: the size of a letter is given twice")
     for letter, size in layout.sizes:
-        if letter not in letters:
+        if letter not in letters or letter == "?":
             raise LayoutError(f"layout {text}: the size of {letter} is given, but {letter} is no axis of it")
         if size < 0:
             raise LayoutError(f"layout {text}: {letter}={size} is no size")
@@ -170,8 +179,12 @@ def _validate(layout: Layout) -> None:
             )
         if any(letter == "G" for letter, _ in layout.sizes):
             raise LayoutError(f"layout {text}: G is given both as gates and as a number")
-    if layout.values is not None and sorted(layout.values) != sorted(layout.axes):
-        raise LayoutError(f"layout {text}: values={''.join(layout.values)} must hold the same axes")
+    if layout.values is not None and (
+        sorted(layout.values) != sorted(layout.axes) or any(len(axis) > 1 or axis == "?" for axis in layout.axes)
+    ):
+        raise LayoutError(
+            f"layout {text}: values={''.join(layout.values)} must hold the same axes, each a single letter"
+        )
 
 
 _AXES = re.compile(r"(?:[A-Z1]|\([A-Z?]+\))*|\(\)")
@@ -183,7 +196,8 @@ def _parse(text: str) -> Layout:
     words = text.split()
     if not words or not _AXES.fullmatch(words[0]):
         raise LayoutError(
-            f"{text!r} is no layout", remedy="a layout reads like HWIO, OIHW flipped, (HWC)O H=4 W=4 C=128, I(GU) G=ifco"
+            f"{text!r} is no layout",
+            remedy="a layout reads like HWIO, OIHW flipped, (HWC)O H=4 W=4 C=128, I(GU) G=ifco",
         )
     axes = tuple(group or letter for group, letter in _AXIS.findall(words[0]))
     flipped, gates, values = False, None, None

@@ -7,7 +7,6 @@ kernel's rows flatten and in which order old loaders walk the layers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +22,8 @@ class NetLayer:
     """One layer: its operator, attributes and the names of the layers whose outputs it takes.
 
     Attributes: ``filters``/``units`` (output channels), ``kernel_shape``, ``strides``, ``dilations``, ``auto_pad``
-    (``VALID``, ``SAME_UPPER``, ``CAUSAL``), ``data_format``, ``epsilon``, ``scale``, ``center``, ``bias``, ``axes``, ``sizes``.
+    (``VALID``, ``SAME_UPPER``, ``CAUSAL``), ``data_format``, ``epsilon``, ``scale``, ``center``, ``bias``, ``axes``,
+    ``sizes``.
     """
 
     name: str
@@ -183,7 +183,18 @@ def _concat(attributes: Mapping[str, Any], inputs: Sequence[FeatureMap | None]) 
 
 
 _SPATIAL = frozenset(
-    {"Conv", "DepthwiseConv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalPool", "Pad", "Crop", "Resize", "LocallyConnected"}
+    {
+        "Conv",
+        "DepthwiseConv",
+        "ConvTranspose",
+        "MaxPool",
+        "AveragePool",
+        "GlobalPool",
+        "Pad",
+        "Crop",
+        "Resize",
+        "LocallyConnected",
+    }
 )
 
 
@@ -209,8 +220,8 @@ def _spatial(layer: NetLayer, first: FeatureMap | None) -> FeatureMap | None:
 def _extent(op: str, attributes: Mapping[str, Any], i: int, rank: int, before: int) -> int | None:
     """The size of one spatial axis after a layer (ONNX Operators, ``auto_pad``; Keras ``conv_output_length``)."""
     if op in ("Pad", "Crop"):
-        low, high = attributes["pads"][i]
-        return before + low + high if op == "Pad" else before - low - high
+        margin = sum(map(int, attributes["pads"][i]))
+        return before + margin if op == "Pad" else before - margin
     if op == "Resize":
         return int(before * attributes["scales"][i])
     kernel = _each(attributes.get("kernel_shape", 1), rank)[i]
@@ -223,7 +234,7 @@ def _extent(op: str, attributes: Mapping[str, Any], i: int, rank: int, before: i
             return None
         return before * stride if pad == "SAME_UPPER" else before * stride + max(reach - stride, 0)
     if pad in ("SAME_UPPER", "CAUSAL"):
-        return math.ceil(before / stride)
+        return -(-before // stride)
     if pad == "FULL":
         before += 2 * (reach - 1)
     elif pad != "VALID":

@@ -71,7 +71,7 @@ class Unit(Op):
 
     def apply(self, array: Array) -> Array:
         real = [extent for axis, extent in zip(self.before, array.shape, strict=True) if axis != "1"]
-        if math.prod(real) != array.size:
+        if any(axis == "1" and extent != 1 for axis, extent in zip(self.before, array.shape, strict=True)):
             raise LayoutError(f"{self}: an array of shape {array.shape} has no unit axis there")
         extents = iter(real)
         return array.reshape([1 if axis == "1" else next(extents) for axis in self.after])
@@ -203,12 +203,10 @@ def _refuse_different_axes(source: Layout, target: Layout) -> None:
     if sorted(source.letters) != sorted(target.letters):
         remedy = None
         if "?" in source.letters + target.letters:
-            remedy = "declare what the rows are made of: (HWC)O H=.. W=.. C=.., (CHW)O ..., or IO if they are no flattened map"
+            remedy = "declare what the rows are made of: (HWC)O H=.. W=.. C=.., (CHW)O ..., or IO if they are no map"
         raise LayoutError(f"{source} and {target} do not hold the same axes", remedy=remedy)
     if sorted(source.gates or "") != sorted(target.gates or ""):
         raise LayoutError(f"{source} and {target} do not hold the same gates")
-    if source.flipped != target.flipped and source.spatial and sorted(source.spatial) != sorted(target.spatial):
-        raise LayoutError(f"{source} and {target}: flipped speaks of different axes")
 
 
 def _merged_sizes(source: Layout, target: Layout) -> dict[str, int]:
@@ -254,6 +252,9 @@ def apply_all(steps: Sequence[Op], array: Array) -> Array:
 
     for op in steps:
         array = op.apply(array)
+    if any(stride < 0 for stride in array.strides):
+        # An axis of length 1 may run backwards in an array that NumPy calls contiguous; torch.from_numpy refuses it.
+        return array.copy()
     return np.ascontiguousarray(array).reshape(array.shape)
 
 

@@ -39,11 +39,18 @@ class Step:
         return {
             "kind": self.kind,
             "sources": [
-                {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape), "dtype": t.dtype.name}
+                {
+                    "name": t.name,
+                    "role": t.role,
+                    "layout": _text(t.layout),
+                    "shape": list(t.shape),
+                    "dtype": t.dtype.name,
+                }
                 for t in self.sources
             ],
             "targets": [
-                {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape)} for t in self.results()
+                {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape)}
+                for t in self.results()
             ],
             "ops": [op.as_json() for op in self.ops],
             "reason": self.reason,
@@ -113,7 +120,9 @@ def make_plan(
     twice = sorted(name for name, count in used.items() if count > 1)
     problems += [Problem("twice", "would be used by more than one step", name) for name in twice]
     unused = [name for name in bundle if name not in used and name not in target.dropped and name not in troubled]
-    problems += [Problem("unused", "no step takes it and it is not dropped", name, f"--drop '{name}'") for name in unused]
+    problems += [
+        Problem("unused", "no step takes it and it is not dropped", name, f"--drop '{name}'") for name in unused
+    ]
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise PlanError(f"cannot be taken to {adapter}: {count}", problems)
@@ -152,7 +161,9 @@ def _step(slots: list[Slot], bundle: Bundle, by_role: Mapping[tuple[str, str | N
 
 def _refuse_ambiguous(slots: list[Slot], sources: tuple[Tensor, ...]) -> None:
     """Several tensors of one role in one layer are told apart by their gates, and by nothing else."""
-    held = [gate for tensor in sources for gate in (tensor.layout.gates if tensor.layout and tensor.layout.gates else "?")]
+    held = [
+        gate for tensor in sources for gate in (tensor.layout.gates if tensor.layout and tensor.layout.gates else "?")
+    ]
     wanted = [gate for slot in slots for gate in (slot.layout.gates if slot.layout and slot.layout.gates else "?")]
     if len(sources) == len(slots) == 1 and sorted(held) == sorted(wanted):
         return

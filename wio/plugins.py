@@ -89,10 +89,14 @@ def split_prefix(argument: str) -> tuple[str | None, Path]:
 
 def detect(path: Path) -> Adapter:
     """The adapter whose format the file has: the most specific match. AdapterError for none, and for a tie."""
-    matches = [(each.adapter.sniff(path), each.adapter) for each in found_adapters() if each.adapter and each.adapter.reads]
+    matches = [
+        (each.adapter.sniff(path), each.adapter) for each in found_adapters() if each.adapter and each.adapter.reads
+    ]
     best = max((score for score, _ in matches), default=0)
     if best <= 0:
-        raise AdapterError(f"{path}: {_what_it_is(path)}", remedy="wio adapters lists what can be read; --from ADAPTER insists")
+        raise AdapterError(
+            f"{path}: {_what_it_is(path)}", remedy="wio adapters lists what can be read; --from ADAPTER insists"
+        )
     winners = [adapter for score, adapter in matches if score == best]
     if len(winners) > 1:
         names = " or ".join(f"--from {adapter.name}" for adapter in winners)
@@ -140,7 +144,9 @@ def _what_it_is(path: Path) -> str:
     return f"none of the formats that wio reads (it begins with {printable(head[:16].decode('latin-1'))!r})"
 
 
-def open_bundle(path: Path | str, adapter: str | None = None, options: Mapping[str, str] | None = None) -> tuple[Bundle, Adapter]:
+def open_bundle(
+    path: Path | str, adapter: str | None = None, options: Mapping[str, str] | None = None
+) -> tuple[Bundle, Adapter]:
     """Opens a file lazily with the adapter named, or with the one that its content calls for."""
     chosen = adapter_named(adapter) if adapter else detect(Path(path))
     if not chosen.reads:
@@ -181,7 +187,9 @@ def architectures() -> dict[str, Architecture]:
 @lru_cache(maxsize=1)
 def habits() -> dict[str, Habit]:
     """The dialects without an architecture, by id."""
-    found = [load_habit(path) for folder in _registry_folders() for path in sorted((folder / "dialects").glob("*.toml"))]
+    found = [
+        load_habit(path) for folder in _registry_folders() for path in sorted((folder / "dialects").glob("*.toml"))
+    ]
     return {habit.id: habit for habit in found}
 
 

@@ -40,7 +40,13 @@ class Declarations:
     drop: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        given = {"arch": self.arch, "dialect": self.dialect, "declare": self.declare, "only": self.only, "drop": self.drop}
+        given = {
+            "arch": self.arch,
+            "dialect": self.dialect,
+            "declare": self.declare,
+            "only": self.only,
+            "drop": self.drop,
+        }
         return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value}
 
 
@@ -54,7 +60,10 @@ class Resolved:
 
 
 def open_resolved(
-    path: Path | str, adapter: str | None = None, options: Mapping[str, str] | None = None, told: Declarations | None = None
+    path: Path | str,
+    adapter: str | None = None,
+    options: Mapping[str, str] | None = None,
+    told: Declarations | None = None,
 ) -> Resolved:
     """Opens a file and applies what the user declares. Reads no tensor.
 
@@ -102,13 +111,15 @@ def _as_architecture(
     source = str(bundle.metadata["adapter"])
     dialect = architecture.dialect_for(source, _speaks_of(architecture, told.dialect, source))
     if dialect is None:
-        known_dialects = ", ".join(f"{d.name} (read by {', '.join(d.adapters)})" for d in architecture.dialects.values())
+        known_dialects = ", ".join(
+            f"{d.name} (read by {', '.join(d.adapters)})" for d in architecture.dialects.values()
+        )
         raise NameMapError(f"{architecture.id} has no dialect for {source}: it has {known_dialects}")
     return architecture.read(bundle, dialect, convention, dropped)
 
 
 def _speaks_of(architecture: Architecture, dialect: str | None, adapter: str) -> str | None:
-    """The dialect that the user named, if files of this adapter follow it. A port has two sides, a name speaks of one."""
+    """The dialect the user named, if files of this adapter follow it: a port has two sides, a name speaks of one."""
     if dialect is None:
         return None
     named = architecture.dialect_for(adapter, dialect)
@@ -135,7 +146,9 @@ def _declaration(text: str, convention: Convention) -> tuple[str, str, Layout | 
     glob, equals, rest = text.partition("=")
     role, colon, layout = rest.partition(":")
     if not equals or not glob or not role:
-        raise UsageError(f"--declare {text!r}: expected GLOB=ROLE[:LAYOUT]", remedy="as in 'conv1/weights=conv.kernel:HWIO'")
+        raise UsageError(
+            f"--declare {text!r}: expected GLOB=ROLE[:LAYOUT]", remedy="as in 'conv1/weights=conv.kernel:HWIO'"
+        )
     check_role(role)
     if colon:
         return glob, role, Layout.parse(layout)
@@ -194,7 +207,9 @@ def export_plan(resolved: Resolved, layout: str = "keep") -> Plan:
         copy = t.name if target == t.layout else None
         reason = "" if copy else f"the neutral layout of {t.role}"
         slots.append(Slot(t.name, t.role, target, t.layer, t.layer, t.origin, reason, copy))
-    return make_plan(resolved.bundle, Target(tuple(slots), resolved.bundle.metadata, {}), "wio", {"layout": layout}, resolved.dropped)
+    return make_plan(
+        resolved.bundle, Target(tuple(slots), resolved.bundle.metadata, {}), "wio", {"layout": layout}, resolved.dropped
+    )
 
 
 def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
@@ -204,7 +219,10 @@ def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -
         renamed = [(t, s) for t, s in zip(step.sources, step.slots, strict=False) if (t.origin or t.name) != s.name]
         if not step.ops and not renamed and step.kind in ("copy", "keep"):
             continue
-        document: dict[str, Any] = {"from": [t.origin or t.name for t in step.sources], "to": [s.name for s in step.slots]}
+        document: dict[str, Any] = {
+            "from": [t.origin or t.name for t in step.sources],
+            "to": [s.name for s in step.slots],
+        }
         if step.ops or step.kind in ("join", "split"):
             document |= {
                 "kind": step.kind,
@@ -216,7 +234,14 @@ def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -
             }
         steps.append(document)
     dropped = [{"name": name, "reason": reason} for name, reason in plan.dropped.items()]
-    return {"wio": 1, "generator": f"wio {__version__}", **facts, "steps": steps, "dropped": dropped, "notes": list(plan.notes)}
+    return {
+        "wio": 1,
+        "generator": f"wio {__version__}",
+        **facts,
+        "steps": steps,
+        "dropped": dropped,
+        "notes": list(plan.notes),
+    }
 
 
 def _watched(tensor: Tensor, digests: dict[str, str] | None, progress: Progress | None) -> Tensor:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from wio.dtypes import BY_SAFETENSORS, DType
-from wio.errors import FormatError
+from wio.errors import FormatError, WioError
 
 MAX_HEADER = 100_000_000
+MAX_RANK = 64
 _MAX_EXTENT = 2**63
 
 
@@ -68,7 +69,13 @@ def read_header(descriptor: int, name: str) -> Header:
 def parse_json(raw: bytes, what: str) -> Any:
     """JSON as strictly as a format wants it: UTF-8, no duplicate keys, no NaN; FormatError otherwise."""
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        document = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite
+        )
+        if b"\\u" in raw:
+            # An escape may hide half of a surrogate pair, which no UTF-8 text can hold.
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+        return document
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{what} is no valid JSON: {error}") from None
 
@@ -86,6 +93,22 @@ def _no_constants(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is out of range")
+    return number
+
+
+def is_shape(value: object, itemsize: int) -> bool:
+    """Whether a value of a JSON document is a list of at most 64 sizes whose product overflows no one's integers."""
+    if not isinstance(value, list) or len(value) > MAX_RANK or not all(map(_is_size, value)):
+        return False
+    # Sizes of 0 are left out: NumPy and others multiply the sizes before they look for one.
+    product: int = math.prod(size for size in value if size)
+    return product * max(itemsize, 1) < _MAX_EXTENT
+
+
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_EXTENT
 
@@ -97,7 +120,7 @@ def _entry(file: str, name: str, value: Any) -> Entry:
     if dtype is None:
         raise FormatError(f"{file}: tensor {name!r} has a dtype that is not known: {value['dtype']!r}")
     shape, offsets = value["shape"], value["data_offsets"]
-    if not isinstance(shape, list) or not all(map(_is_size, shape)) or len(shape) > 64:
+    if not is_shape(shape, dtype.itemsize):
         raise FormatError(f"{file}: tensor {name!r} has a shape that is no list of sizes")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
         raise FormatError(f"{file}: tensor {name!r} has data_offsets that are no pair of offsets")
@@ -118,6 +141,14 @@ def _check_offsets(file: str, entries: Iterable[Entry], data_size: int) -> None:
         raise FormatError(f"{file}: the tensors take {at} bytes, the file holds {data_size}")
 
 
+def encode_json(document: Mapping[str, Any]) -> bytes:
+    """A document as compact JSON in UTF-8. WioError for what JSON cannot hold: NaN, bytes, a lone surrogate."""
+    try:
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise WioError(f"names and metadata must be valid JSON: {error}") from None
+
+
 def encode_header(metadata: Mapping[str, str], entries: Iterable[Entry]) -> bytes:
     """The header's bytes, its length in front, padded with spaces so that the data begin at a multiple of 8.
 
@@ -130,7 +161,7 @@ def encode_header(metadata: Mapping[str, str], entries: Iterable[Entry]) -> byte
             "shape": list(entry.shape),
             "data_offsets": [entry.start, entry.end],
         }
-    raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    raw = encode_json(document)
     raw += b" " * (-len(raw) % 8)
     if len(raw) > MAX_HEADER:
         raise FormatError(f"the header would be {len(raw)} bytes, over the format's limit of {MAX_HEADER}")

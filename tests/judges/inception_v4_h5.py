@@ -33,9 +33,7 @@ class Target:
 
 def expected_arrays(variables, target: Target) -> dict[str, dict[str, np.ndarray]]:
     """layer name -> weight name -> array, layers in graph order, weights in Keras's order."""
-    conv, norm = (
-        ("convolution2d", "batchnormalization") if target.is_keras_1 else ("conv2d", "batch_normalization")
-    )
+    conv, norm = ("convolution2d", "batchnormalization") if target.is_keras_1 else ("conv2d", "batch_normalization")
     layers: dict[str, dict[str, np.ndarray]] = {}
     for k, scope in enumerate(inception_v4_slim.conv_scopes(), start=1):
         kernel = _kernel(variables[scope + "/weights"], target)

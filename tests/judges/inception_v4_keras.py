@@ -191,15 +191,11 @@ class Keras2Layers(Numbered):
 
     def max_pool(self, x):
         name = self.name("max_pooling2d")
-        return self._layers.MaxPooling2D((3, 3), strides=(2, 2), padding="valid", name=name, **self._format)(
-            x
-        )
+        return self._layers.MaxPooling2D((3, 3), strides=(2, 2), padding="valid", name=name, **self._format)(x)
 
     def average_pool(self, x, size, strides, padding):
         name = self.name("average_pooling2d")
-        return self._layers.AveragePooling2D(
-            size, strides=strides, padding=padding, name=name, **self._format
-        )(x)
+        return self._layers.AveragePooling2D(size, strides=strides, padding=padding, name=name, **self._format)(x)
 
     def join(self, maps):
         return self._layers.Concatenate(axis=self._axis, name=self.name("concatenate"))(maps)
@@ -260,15 +256,11 @@ class Keras1Layers(Numbered):
 
     def max_pool(self, x):
         name = self.name("maxpooling2d")
-        return self._layers.MaxPooling2D(
-            (3, 3), strides=(2, 2), border_mode="valid", name=name, **self._format
-        )(x)
+        return self._layers.MaxPooling2D((3, 3), strides=(2, 2), border_mode="valid", name=name, **self._format)(x)
 
     def average_pool(self, x, size, strides, padding):
         name = self.name("averagepooling2d")
-        layer = self._layers.AveragePooling2D(
-            size, strides=strides, border_mode=padding, name=name, **self._format
-        )
+        layer = self._layers.AveragePooling2D(size, strides=strides, border_mode=padding, name=name, **self._format)
         return layer(x)
 
     def join(self, maps):

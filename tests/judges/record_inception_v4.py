@@ -100,9 +100,7 @@ def main() -> int:
     if options.golden:
         golden = {
             "what": "Inception-V4 as the frameworks themselves hold and compute it; see tests/judges",
-            "files_written_by": wio_version(options.wio)
-            if options.wio
-            else "tests/judges/inception_v4_h5.py",
+            "files_written_by": wio_version(options.wio) if options.wio else "tests/judges/inception_v4_h5.py",
             "tolerance": TOLERANCE,
             "seed": inception_v4_weights.SEED,
             "variables_sha256": digest_of_all(variables),
@@ -115,22 +113,14 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--work", required=True, help="a folder for checkpoints, weight files and reports (1.5 GB)"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", required=True, help="a folder for checkpoints, weight files and reports (1.5 GB)")
     parser.add_argument("--golden", help="the .json to write; the softmaxes go beside it as .npz")
     parser.add_argument("--tensorflow", required=True, metavar="PY", help="TensorFlow 2")
-    parser.add_argument(
-        "--keras2-tensorflow", required=True, metavar="PY", help="Keras 2.2.4, TensorFlow 1.15"
-    )
+    parser.add_argument("--keras2-tensorflow", required=True, metavar="PY", help="Keras 2.2.4, TensorFlow 1.15")
     parser.add_argument("--keras2-theano", required=True, metavar="PY", help="Keras 2.2.4, Theano 1.0.5")
     parser.add_argument("--keras3", metavar="PY", help="Keras 3 on TensorFlow 2")
-    parser.add_argument(
-        "--wio", help="the wio command; without it the files are written by inception_v4_h5.py"
-    )
+    parser.add_argument("--wio", help="the wio command; without it the files are written by inception_v4_h5.py")
     return parser.parse_args()
 
 
@@ -237,9 +227,7 @@ class Record:
             if load["file"] == unflipped:
                 loads["unflipped"] = numbers
                 if difference < UNFLIPPED_AT_LEAST:
-                    self.problems.append(
-                        f"{where}: unflipped kernels change the softmax by {difference:.1e} only"
-                    )
+                    self.problems.append(f"{where}: unflipped kernels change the softmax by {difference:.1e} only")
                 continue
             loads[load["mode"] if load["mode"] not in loads else "order, keras2-tf's file"] = numbers
             self._check(where, load, softmax, difference, expected)
@@ -263,9 +251,7 @@ class Record:
         held = {(e["layer"], e["index"]): (e["sha256"], e["shape"]) for e in load["arrays"]}
         wrong = [key for key in {**expected, **held} if expected.get(key) != held.get(key)]
         if wrong:
-            self.problems.append(
-                f"{where}: {len(wrong)} arrays are not the expected ones, the first {wrong[0]}"
-            )
+            self.problems.append(f"{where}: {len(wrong)} arrays are not the expected ones, the first {wrong[0]}")
         if not difference <= TOLERANCE:
             self.problems.append(f"{where}: softmax differs from TensorFlow's by {difference:.1e}")
         if [i for i, _ in top5(softmax)] != [i for i, _ in top5(self._reference)]:

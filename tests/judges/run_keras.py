@@ -61,14 +61,10 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", choices=["tensorflow", "theano"], required=True)
     parser.add_argument("--data-format", choices=["channels_first", "channels_last"], default="channels_last")
-    parser.add_argument(
-        "--load", action="append", default=[], type=load_argument, metavar="order|by_name:FILE"
-    )
+    parser.add_argument("--load", action="append", default=[], type=load_argument, metavar="order|by_name:FILE")
     parser.add_argument("--json", required=True, help="where the report goes")
     parser.add_argument("--softmax", help="where the softmaxes go (.npz)")
     parser.add_argument("--compiledir", help="where Theano keeps what it compiles")

@@ -50,7 +50,12 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
 def add_source(parser: argparse.ArgumentParser, option: str = "--option") -> None:
     parser.add_argument("--from", dest="source_adapter", metavar="ADAPTER", help="the adapter that reads the file")
     parser.add_argument(
-        option, dest="source_options", action="append", default=[], metavar="KEY=VALUE", help="an option of that adapter"
+        option,
+        dest="source_options",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of that adapter",
     )
 
 

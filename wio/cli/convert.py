@@ -10,5 +10,7 @@ _EXAMPLE = """\
 
 
 def add_parser(commands: Commands) -> None:
-    parser = add_command(commands, "convert", "Write the weights of any readable file in another format, in one pass.", _EXAMPLE)
+    parser = add_command(
+        commands, "convert", "Write the weights of any readable file in another format, in one pass.", _EXAMPLE
+    )
     add_port_arguments(parser, "SRC")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from wio.cli.arguments import Commands, add_command, add_declarations, add_json, add_selection, declarations, key_values, source
+from wio.cli.arguments import (
+    Commands,
+    add_command,
+    add_declarations,
+    add_json,
+    add_selection,
+    declarations,
+    key_values,
+    source,
+)
 
 _EXAMPLE = """\
   wio diff inception_v4.ckpt inception_v4.h5 --arch inception-v4
@@ -13,14 +22,19 @@ _EXAMPLE = """\
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(
-        commands, "diff", "Compare two weight files of any formats, each in neutral layout; exit code 1 if they differ.", _EXAMPLE
+        commands,
+        "diff",
+        "Compare two weight files of any formats, each in neutral layout; exit code 1 if they differ.",
+        _EXAMPLE,
     )
     parser.add_argument("a", metavar="A", help="a file; ADAPTER:PATH insists on a format")
     parser.add_argument("b", metavar="B", help="the other")
     parser.add_argument("--rtol", type=float, help="relative tolerance: pairs within it are close, and close is enough")
     parser.add_argument("--atol", type=float, help="absolute tolerance")
     parser.add_argument("--digests", action="store_true", help="read the bytes even where recorded digests agree")
-    parser.add_argument("--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="a reading option")
+    parser.add_argument(
+        "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="a reading option"
+    )
     add_declarations(parser)
     add_selection(parser)
     add_json(parser)
@@ -55,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in names:
             print(f"only in {side}: {name}")
     if found.left_out:
-        print(f"left out: {len(found.left_out)} tensors of one side that are no weights of the network (optimizer, counters)")
+        print(f"left out: {len(found.left_out)} tensors of one side that are no weights (optimizer, counters)")
     counts: dict[str, int] = {}
     for pair in found.pairs:
         counts[pair.status] = counts.get(pair.status, 0) + 1

@@ -23,11 +23,20 @@ _EXAMPLE = """\
 
 
 def add_parser(commands: Commands) -> None:
-    parser = add_command(commands, "export", "Export a weight file to .wio: every byte kept, every layout declared.", _EXAMPLE)
-    parser.add_argument("source", metavar="SRC", help="the file, checkpoint prefix or folder to read; ADAPTER:PATH insists on a format")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT.wio", help="where to write (default: beside SRC, as NAME.wio)")
+    parser = add_command(
+        commands, "export", "Export a weight file to .wio: every byte kept, every layout declared.", _EXAMPLE
+    )
     parser.add_argument(
-        "--layout", choices=("keep", "neutral"), default="keep", help="keep the source's layouts, or rearrange to neutral ones"
+        "source", metavar="SRC", help="the file, checkpoint prefix or folder to read; ADAPTER:PATH insists on a format"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT.wio", help="where to write (default: beside SRC, as NAME.wio)"
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("keep", "neutral"),
+        default="keep",
+        help="keep the source's layouts, or rearrange to neutral ones",
     )
     add_source(parser)
     add_declarations(parser)

@@ -23,7 +23,12 @@ _EXAMPLE = """\
 
 
 def add_parser(commands: Commands) -> None:
-    parser = add_command(commands, "import", "Write the weights of a .wio file in another format, by a plan you can read first.", _EXAMPLE)
+    parser = add_command(
+        commands,
+        "import",
+        "Write the weights of a .wio file in another format, by a plan you can read first.",
+        _EXAMPLE,
+    )
     add_port_arguments(parser, "SRC.wio")
 
 
@@ -33,7 +38,12 @@ def add_port_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
     parser.add_argument("--into", required=True, metavar="ADAPTER", help="the format to write (wio adapters)")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write")
     parser.add_argument(
-        "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="an option of the target (wio adapters)"
+        "--option",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the target (wio adapters)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     add_source(parser, "--source-option")

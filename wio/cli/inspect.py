@@ -29,9 +29,13 @@ _EXAMPLE = """\
 
 
 def add_parser(commands: Commands) -> None:
-    parser = add_command(commands, "inspect", "List the tensors of a file: names, dtypes, shapes, roles, layouts.", _EXAMPLE)
+    parser = add_command(
+        commands, "inspect", "List the tensors of a file: names, dtypes, shapes, roles, layouts.", _EXAMPLE
+    )
     parser.add_argument("file", metavar="FILE", help="the file to read; ADAPTER:PATH insists on a format")
-    parser.add_argument("--digests", action="store_true", help="read every byte, check it, and show each tensor's SHA-256")
+    parser.add_argument(
+        "--digests", action="store_true", help="read every byte, check it, and show each tensor's SHA-256"
+    )
     parser.add_argument("--receipt", action="store_true", help="show how a .wio file came to be")
     add_source(parser)
     add_declarations(parser)
@@ -57,7 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
     print_table(
         headings,
         (
-            (t.name, t.dtype.name, "x".join(map(str, t.shape)) or "scalar", t.role or "-", str(t.layout or "-"), *_short(digests, t.name))
+            (
+                t.name,
+                t.dtype.name,
+                "x".join(map(str, t.shape)) or "scalar",
+                t.role or "-",
+                str(t.layout or "-"),
+                *_short(digests, t.name),
+            )
             for t in bundle.values()
         ),
     )

@@ -51,7 +51,9 @@ def print_plan(plan: Plan) -> None:
     """The plan as a person checks it: source, steps and their reason, target, exact or not."""
     rows = []
     for step in plan.steps:
-        done = "; ".join(map(str, step.ops)) or {"join": "join gates", "split": "split gates"}.get(step.kind, "as it is")
+        done = "; ".join(map(str, step.ops)) or {"join": "join gates", "split": "split gates"}.get(
+            step.kind, "as it is"
+        )
         layouts = f"{step.sources[0].layout or '-'} -> {step.slots[0].layout or '-'}"
         rows.append(
             (

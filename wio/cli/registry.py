@@ -85,7 +85,10 @@ def _show(architecture: Architecture, json: bool) -> None:
     spelled = {name: {p.name: n for n, p in architecture.names(name).items()} for name in architecture.dialects}
     print_table(
         ("weight", "role", "layout", *architecture.dialects),
-        ((p.name, p.role, str(p.layout), *(spelled[d][p.name] for d in architecture.dialects)) for p in architecture.parameters),
+        (
+            (p.name, p.role, str(p.layout), *(spelled[d][p.name] for d in architecture.dialects))
+            for p in architecture.parameters
+        ),
     )
 
 

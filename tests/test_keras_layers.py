@@ -1,0 +1,227 @@
+"""Every layer kind, from every Keras that saved it to every Keras that wio writes for, judged by the real Kerases.
+
+A source is a file of tests/data/real_frameworks/keras_layers: Keras 1.2.2, 2.0.5 or 2.2.4, on TensorFlow or Theano,
+channels first or last. It is exported to .wio, imported for each of the twelve Kerases, and loaded by
+
+- Keras 1.2.2 on Theano, what is written for Keras 1.2 on Theano;
+- Keras 2.2.4 on Theano, everything else: its own loader flips what was written for TensorFlow, and converts what was
+  written for Keras 1; its Flatten, told to be plain, is that of 2.0;
+- Keras 3, what is written for Keras 2 on TensorFlow, channels last.
+
+The model is built from the configuration that the target's own Keras saved, the weights are NaN before the load, the
+output on the source's input must be what the source computed. Layers are matched by order, then by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from keras_judge import KERAS_3, SAVED, TAGS, THEANO_1, THEANO_2, Court, Saved, Tag, config_layers, model_config
+
+import wio
+from wio.errors import PlanError
+from wio.port import export, import_into
+
+# What a layer of Keras 1 is called in Keras 2.
+RENAMED = {
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution3D": "Conv3D",
+    "AtrousConvolution1D": "Conv1D_dilated",
+    "AtrousConvolution2D": "Conv2D_dilated",
+    "Deconvolution2D": "Conv2DTranspose",
+    "SeparableConvolution2D": "SeparableConv2D",
+}
+ONLY_KERAS_1 = {"Highway", "MaxoutDense"}
+NOT_IN_KERAS_1 = {"DepthwiseConv2D", "GRU_reset_after", "SeparableConv1D"}
+
+
+def kind_of(layer: str) -> str:
+    return RENAMED.get(layer, layer)
+
+
+def told(source: Saved) -> dict[str, str]:
+    """The data format, for the layers whose files do not say it anywhere: alone, they have nothing that would."""
+    silent = source.layer == "PReLU" or (source.layer == "Flatten_Dense" and source.tag.family != "2.2")
+    return {"data_format": source.tag.data_format} if silent else {}
+
+
+def exists(kind: str, target: Tag) -> bool:
+    return kind not in (NOT_IN_KERAS_1 if target.family == "1.2" else ONLY_KERAS_1)
+
+
+# --- the models of the targets
+
+
+def target_config(kind: str, target: Tag) -> dict[str, Any] | None:
+    """The configuration of a layer kind as the target's own Keras saved it; None if that Keras saved none.
+
+    Only for kinds that the corpus lacks there, the configuration of its nearest kin, with what differs stated.
+    """
+    own = next((s for s in SAVED.values() if s.tag == target and kind_of(s.layer) == kind), None)
+    if own is not None:
+        return model_config(own.full)
+    if kind == "Conv1D_dilated":
+        return changed(target_config("Conv1D", target), batch_input_shape=[None, 9, 2], dilation_rate=[2])
+    if kind == "Conv2DTranspose_s2":
+        shapes = {"batch_input_shape": [4, 3, 2], "output_shape": [9, 7, 4]}
+        placed = {key: [None, *([c, h, w] if target.first else [h, w, c])] for key, (h, w, c) in shapes.items()}
+        return changed(target_config("Conv2DTranspose", target), nb_row=3, nb_col=3, subsample=[2, 2], **placed)
+    if target.family == "2.0" and kind in ("DepthwiseConv2D", "GRU_reset_after", "SeparableConv1D", "SeparableConv2D"):
+        # Newer than 2.0.5, or not there on Theano: 2.1 has them.
+        return target_config(kind, Tag(target.name.replace("205", "224")))
+    if kind == "LocallyConnected1D":
+        return target_config(kind, Tag(re.sub("th_.*|tf_first", "tf_last", target.name)))
+    return None
+
+
+def changed(config: dict[str, Any] | None, **values: Any) -> dict[str, Any]:
+    assert config is not None
+    config = copy.deepcopy(config)
+    config_layers(config)[0]["config"].update(values)
+    return config
+
+
+def named(config: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The configuration, its layers that have weights being called ``names``."""
+    config = copy.deepcopy(config)
+    weighted = [layer for layer in config_layers(config) if layer["class_name"] != "Flatten"]
+    for layer, name in zip(weighted, names, strict=True):
+        layer["config"]["name"] = name
+    return config
+
+
+def plain_flatten(config: dict[str, Any]) -> dict[str, Any]:
+    config = copy.deepcopy(config)
+    for layer in config_layers(config):
+        if layer["class_name"] == "Flatten":
+            layer["config"]["data_format"] = "channels_last"
+    return config
+
+
+def weight_groups(path: Path) -> list[tuple[str, list[str]]]:
+    with h5py.File(path, "r") as file:
+        root = file["model_weights"] if "model_weights" in file else file
+        names = [name.decode() for name in root.attrs["layer_names"]]
+        return [(n, found) for n in names if (found := [w.decode() for w in root[n].attrs["weight_names"]])]
+
+
+# --- all conversions, all loads
+
+
+@dataclass(frozen=True)
+class Conversion:
+    source: Saved
+    target: Tag
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name} -> {self.target.name}"
+
+
+CONVERSIONS = [
+    (source, target) for source in SAVED.values() for target in TAGS if exists(kind_of(source.layer), target)
+]
+NO_JUDGE = {
+    # Keras 1.2.2 and 2.0.5 have no separable convolution on Theano, and Keras 1's is not converted by Keras 2.
+    ("SeparableConv2D", "k122_th_first"),
+    ("SeparableConv2D", "k122_th_last"),
+}
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Conversion]:
+    folder = tmp_path_factory.mktemp("converted")
+    for source in SAVED.values():
+        export(source.full, wio_file(folder, source), adapter=source.tag.adapter, options=told(source))
+    found = {}
+    for source, target in CONVERSIONS:
+        path = folder / f"{source.tag.name}.{source.layer}.{target.name}.h5"
+        import_into(wio_file(folder, source), path, adapter=target.adapter, options=target.options)
+        found[source.name, target.name] = Conversion(source, target, path)
+    return found
+
+
+def wio_file(folder: Path, source: Saved) -> Path:
+    return folder / f"{source.tag.name}.{source.layer}.wio"
+
+
+@pytest.fixture(scope="session")
+def courts(
+    converted: dict[tuple[str, str], Conversion], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[tuple[Court, str]]]:
+    """For each source the cases that were judged, and the judge."""
+    folder = tmp_path_factory.mktemp("courts")
+    sitting = {judge: Court(judge, folder / str(i)) for i, judge in enumerate((THEANO_1, THEANO_2, KERAS_3))}
+    cases: dict[str, list[tuple[Court, str]]] = {source: [] for source in SAVED}
+    for conversion in converted.values():
+        for judge, mode, path, config in loads(conversion):
+            case = f"{conversion.name}, {mode}, {judge.name}"
+            sitting[judge].add(case, mode, path, config, conversion.source, conversion.target.first)
+            cases[conversion.source.name].append((sitting[judge], case))
+    for court in sitting.values():
+        court.sit()
+    return cases
+
+
+def loads(conversion: Conversion) -> Iterator[tuple[Any, str, Path, dict[str, Any] | None]]:
+    """Who judges a file: the judge, the way of loading, the file, the model's configuration."""
+    source, target, path = conversion.source, conversion.target, conversion.path
+    kind = kind_of(source.layer)
+    config = target_config(kind, target)
+    if config is None:
+        return
+    by_name = named(config, [name for name, _ in weight_groups(path)])
+    modes = [("order", config), ("by_name", by_name)]
+    if target.family == "1.2" and target.theano:
+        yield from ((THEANO_1, mode, path, each) for mode, each in modes)
+        if "model_weights" in h5py.File(path, "r"):
+            yield THEANO_1, "whole", path, None
+    elif target.family == "1.2":
+        later = target_config(kind, Tag(target.name.replace("k122_tf", "k224_th")))
+        if later is not None and converted_by_keras_2(kind, target):
+            yield THEANO_2, "order", says_tensorflow(path), plain_flatten(later)
+    else:
+        flat = plain_flatten if target.family == "2.0" else copy.deepcopy
+        yield from ((THEANO_2, mode, path, flat(each)) for mode, each in modes)
+        if target.family == "2.2" and target.theano and "model_weights" in h5py.File(path, "r"):
+            yield THEANO_2, "whole", path, None
+        if not target.theano and not target.first and not kind.startswith("LocallyConnected"):
+            yield from ((KERAS_3, mode, path, each) for mode, each in modes)
+
+
+def converted_by_keras_2(kind: str, target: Tag) -> bool:
+    """Whether the loader of Keras 2.2.4 converts such a layer of Keras 1 rightly.
+
+    It converts what TimeDistributed holds twice, and joins the gates of ConvLSTM2D along the wrong axis if they are
+    stored filters first (keras 2.2.4 engine/saving.py, preprocess_weights_for_loading).
+    """
+    return kind not in ("TimeDistConv2D", *ONLY_KERAS_1) and not (kind in ("ConvLSTM2D", "SeparableConv2D") and target.first)
+
+
+def says_tensorflow(path: Path) -> Path:
+    """A copy that names its backend, as no file of Keras 1 does: the loader of Keras 2 then flips its kernels."""
+    copied = path.with_suffix(".says.h5")
+    shutil.copy(path, copied)
+    with h5py.File(copied, "r+") as file:
+        root = file["model_weights"] if "model_weights" in file else file
+        root.attrs["backend"] = b"tensorflow"
+        if "keras_version" in root.attrs:
+            del root.attrs["keras_version"]
+    return copied
+
+
+@pytest.mark.parametrize("source", SAVED)
+def test_the_target_computes_what_the_source_computed(source: str, courts: dict[str, list[tuple[Court, str]]]) -> None:
+    wrong = [text for court, case in courts[source] if (text := court.verdict(case))]
+    assert not wrong, "\n".join(wrong)

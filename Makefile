@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-corpus lint types wheel goldens clean
+.PHONY: help demo test test-corpus lint types wheel goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -43,6 +43,9 @@ goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## r
 		--tensorflow $(abspath $(ENV)/test/bin/python) --keras2-tensorflow $(abspath $(ENV)/tensorflow1/bin/python) \
 		--keras2-theano $(abspath $(ENV)/theano-keras2/bin/python) --keras3 $(abspath $(ENV)/test/bin/python) \
 		--wio "$(abspath $(ENV)/test/bin/python) -m wio"
+
+bench: $(ENV)/test/done ## wio against its peers, side by side
+	TF_CPP_MIN_LOG_LEVEL=3 $(ENV)/test/bin/python bench/export_checkpoint.py
 
 clean: ## remove environments, caches and demo output
 	rm -rf $(ENV) .cache demo build dist *.egg-info

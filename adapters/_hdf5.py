@@ -180,9 +180,9 @@ def write_attribute(group: Any, name: str, document: Mapping[str, Any]) -> None:
     if document["type"] == "empty":
         group.attrs[name] = h5py.Empty("f")
         return
-    encoding, _, length = document["type"].partition("-")
+    encoding, dash, length = document["type"].rpartition("-")
     shape = tuple(document["shape"])
-    if not length:
+    if not dash:
         group.attrs.create(name, np.array(document["value"], document["type"]).reshape(shape))
         return
     items = [text.encode("utf-8", "surrogateescape") for text in document["value"]]

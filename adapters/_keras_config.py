@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention, version_family
-from wio.adapters._keras_layers import Weight, data_format, layout_of, net_layer, weights_of
+from wio.adapters._keras_layers import Weight, data_format, flow_of, layout_of, net_layer, weights_of
 from wio.errors import FormatError
-from wio.network import TIME, FeatureMap, NetLayer, output_of
+from wio.network import TIME, FeatureMap, NetLayer
 
 MAX_DEPTH = 32
 _CONTAINERS = ("Sequential", "Model", "Functional", "Container")
@@ -49,10 +49,13 @@ class DeclaredLayer:
 class KerasModel:
     """A model_config. ``told_format`` is the data format that the user stated for layers that do not say theirs.
 
-    Raises FormatError if the JSON is no model.
+    ``names`` are the layers that the file lists: the configuration of Keras 1 does not name a Sequential inside
+    another. Raises FormatError if the JSON is no model.
     """
 
-    def __init__(self, config: Any, version: str | None, backend: str, told_format: str | None) -> None:
+    def __init__(
+        self, config: Any, version: str | None, backend: str, told_format: str | None, names: Sequence[str] = ()
+    ) -> None:
         if not isinstance(config, dict) or config.get("class_name") not in _CONTAINERS:
             raise FormatError("its model_config is not that of a Sequential or functional model")
         self._version, self._backend = version, backend
@@ -62,6 +65,7 @@ class KerasModel:
         self.formats = sorted({each for name, each in told if name != "Flatten"} or {each for _, each in told})
         self.data_format = told_format or (self.formats[0] if len(self.formats) == 1 else None)
         self._told = told_format
+        self._names = names
         try:
             self.layers, _ = self._container(config, [], 0)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
@@ -83,9 +87,10 @@ class KerasModel:
         outputs: dict[tuple[str, int], FeatureMap | None] = {}
         flowing = incoming[0] if incoming else None
         entrances = [name for name, *_ in _references(inner.get("input_layers"))] if functional else []
-        for document in layers:
-            name = document.get("name") or document["config"]["name"]
+        for position, document in enumerate(layers):
+            name = _name_of(document, position, self._names if depth == 0 and len(self._names) == len(layers) else ())
             nodes = _nodes(document) if functional else [[]]
+            start = _first_node(document, name, len(nodes), inner) if functional else 0
             if functional and name in entrances and incoming:
                 place = min(entrances.index(name), len(incoming) - 1)
                 outputs[name, 0] = incoming[place]
@@ -94,7 +99,7 @@ class KerasModel:
             for k, node in enumerate(nodes or [[]]):
                 inputs = [outputs.get(reference) for reference in node] if functional else [flowing]
                 declared, flowing = self._layer(document, name, inputs, depth)
-                outputs[name, k] = flowing
+                outputs[name, start + k] = flowing
                 if k == 0:
                     found.append(declared)
         if functional:
@@ -134,7 +139,7 @@ class KerasModel:
                 )
                 for w in weights
             )
-        flow = output_of(network, [incoming, *inputs[1:]])
+        flow = flow_of(class_name, config, network, [incoming, *inputs[1:]])
         return DeclaredLayer(name, class_name, config.get("epsilon"), declared), flow
 
     def _input(self, sizes: tuple[Any, ...]) -> FeatureMap:
@@ -163,9 +168,7 @@ class KerasModel:
         both = None
         if forward.weights is not None and backward.weights is not None:
             both = (*(_inside(forward.weights, name) or ()), *(_inside(backward.weights, name) or ()))
-        units = None if out is None or out.sizes[-1] is None else out.sizes[-1] * 2
-        given = FeatureMap(("C",), (units,)) if out is not None and config.get("merge_mode") == "concat" else None
-        return DeclaredLayer(name, class_name, None, both), given
+        return DeclaredLayer(name, class_name, None, both), _both_ways(out, config.get("merge_mode"))
 
 
 def _as_told(incoming: FeatureMap | None, layer: NetLayer, told: str | None) -> FeatureMap | None:
@@ -181,6 +184,16 @@ def _as_told(incoming: FeatureMap | None, layer: NetLayer, told: str | None) -> 
         return incoming
     axes = ("C", *letters) if declared != CHANNELS_LAST and letters != "W" else (*letters, "C")
     return FeatureMap(axes, incoming.sizes)
+
+
+def _both_ways(out: FeatureMap | None, mode: Any) -> FeatureMap | None:
+    """What Bidirectional gives out, for what each direction does; without a mode it gives both, unmerged."""
+    if out is None or mode is None:
+        return None
+    units = out.sizes[-1]
+    if mode == "concat":
+        units = None if units is None else units * 2
+    return FeatureMap(out.axes, (*out.sizes[:-1], units))
 
 
 def _without_time(fmap: FeatureMap | None) -> FeatureMap | None:
@@ -199,6 +212,27 @@ def _nested(layers: Sequence[DeclaredLayer], group: str) -> tuple[DeclaredWeight
         return None
     every = [w for layer in layers for w in _inside(layer.weights, group) or ()]
     return (*(w for w in every if w.trainable), *(w for w in every if not w.trainable))
+
+
+def _name_of(document: Mapping[str, Any], position: int, names: Sequence[str]) -> str:
+    """A layer's name; where the configuration has none, that of its place in the file, or else a mark of its place."""
+    config = document["config"]
+    name = document.get("name") or (config.get("name") if isinstance(config, dict) else None)
+    return str(name or (names[position] if names else f"[{position}]"))
+
+
+def _first_node(document: Mapping[str, Any], name: str, calls: int, inner: Mapping[str, Any]) -> int:
+    """The number by which others refer to the first call of a layer.
+
+    A nested model was called once before, when it was made, so its calls count from 1 (keras 2.2.4 network.py,
+    ``kept_nodes``); in Keras 3 that is not so for a Sequential. The references tell: every call that is kept is
+    referred to, so the highest number among n calls is n - 1 or n.
+    """
+    if document["class_name"] not in _CONTAINERS:
+        return 0
+    nodes = [node for layer in inner["layers"] for node in _nodes(layer)]
+    taken = [reference for node in [*nodes, _references(inner.get("output_layers"))] for reference in node]
+    return int(max((place for taker, place in taken if taker == name), default=0) == calls)
 
 
 def _references(value: Any) -> list[tuple[str, int]]:

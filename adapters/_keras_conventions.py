@@ -107,8 +107,10 @@ class KerasConvention:
     def table(self) -> Convention:
         """The layouts of every role. For separate gates, that of all gates joined."""
         flats = [self.flat(letters) for letters in ("HW", "W", "DHW")]
+        rows = ("I", *(f"({flat})" for flat in flats), "(?)")
         vectors = ("C", *(f"({flat})" for flat in flats), "(?)")
         maps = [self.map(letters) for letters in ("HW", "W", "DHW")]
+        separable = ("HW",) if self.keras1 else ("HW", "W")
         table: dict[str, tuple[str, ...]] = {
             "conv.kernel": (
                 *(self.conv(letters) for letters in ("HW", "W", "DHW")),
@@ -118,9 +120,9 @@ class KerasConvention:
                 self.conv_transpose(letters) for letters in (("HW",) if self.keras1 else ("HW", "W", "DHW"))
             ),
             "depthwise.kernel": (self.depthwise("HW"), self.depthwise("W")),
-            "separable.depthwise_kernel": (self.depthwise("HW"), self.depthwise("W")),
-            "separable.pointwise_kernel": (self.pointwise("HW"), self.pointwise("W")),
-            "dense.kernel": ("IO", *(f"({flat})O" for flat in flats), "(?)O"),
+            "separable.depthwise_kernel": tuple(map(self.depthwise, separable)),
+            "separable.pointwise_kernel": tuple(map(self.pointwise, separable)),
+            "dense.kernel": tuple(f"{row}O" for row in rows),
             "embedding.table": ("IO",),
             "prelu.alpha": (
                 *maps,
@@ -129,12 +131,12 @@ class KerasConvention:
                 "(?)",
                 *(("C1W", "CH1") if self.first else ("1WC", "H1C")),
             ),
-            "rnn.kernel": ("IU",),
+            "rnn.kernel": tuple(f"{row}U" for row in rows),
             "rnn.recurrent_kernel": ("IU",),
             "rnn.bias": ("U",),
             "locally_connected.kernel": (self.locally_connected("HW"), self.locally_connected("W")),
             "locally_connected.bias": (self.locally_connected_bias("HW"), self.locally_connected_bias("W")),
-            "maxout.kernel": ("MIO",),
+            "maxout.kernel": tuple(f"M{row}O" for row in rows),
             "maxout.bias": ("MO",),
             "highway.kernel": ("IO",),
             "highway.carry_kernel": ("IO",),
@@ -147,9 +149,12 @@ class KerasConvention:
             table |= {f"{kind}.gamma": vectors, f"{kind}.beta": vectors}
         table |= {"batch_norm.mean": vectors, "batch_norm.variance": vectors}
         for kind, gates in (("lstm", "ifco"), ("gru", "zrh")):
-            table |= {f"{kind}.{part}": (f"I(GU) G={gates}",) for part in ("kernel", "recurrent_kernel")}
+            table[f"{kind}.kernel"] = tuple(f"{row}(GU) G={gates}" for row in rows)
+            table[f"{kind}.recurrent_kernel"] = (f"I(GU) G={gates}",)
             table[f"{kind}.bias"] = (
-                (f"(GU) G={gates}", f"B(GU) G={gates}") if kind == "gru" and not self.keras1 else (f"(GU) G={gates}",)
+                (f"(GU) G={gates}", f"B(GU) G={gates}")
+                if kind == "gru" and self.family == "2.2"
+                else (f"(GU) G={gates}",)
             )
         table |= {f"conv_lstm.{part}": (self.conv_lstm("ifco"),) for part in ("kernel", "recurrent_kernel")}
         table["conv_lstm.bias"] = ("(GO) G=ifco",)

@@ -6,12 +6,12 @@ A class that is not here has no roles: its weights stay undeclared until the use
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wio.adapters._keras_conventions import CHANNELS_FIRST, CHANNELS_LAST, KerasConvention
-from wio.network import FeatureMap, NetLayer
+from wio.network import TIME, FeatureMap, NetLayer, output_of
 
 Config = Mapping[str, Any]
 
@@ -167,7 +167,7 @@ def layout_of(
     if kind in ("conv", "conv_transpose", "depthwise", "separable", "locally_connected"):
         return _spatial_layout(kind, part, letters, config, convention, version)
     if weight.role == "dense.kernel":
-        return _rows(incoming)
+        return _of_rows(incoming, "{}O {}")
     if kind in ("batch_norm", "layer_norm"):
         return _vector(incoming)
     if weight.role == "prelu.alpha":
@@ -177,17 +177,24 @@ def layout_of(
         if part == "bias":
             pair = kind == "gru" and config.get("reset_after") is True
             return f"{'B' if pair else ''}({'GO' if kind == 'conv_lstm' else 'GU'}) G={gates}"
-        return convention.conv_lstm(gates) if kind == "conv_lstm" else f"I(GU) G={gates}"
+        if kind == "conv_lstm":
+            return convention.conv_lstm(gates)
+        return _of_rows(_step_of(incoming), "{}(GU) {} G=" + gates) if part == "kernel" else f"I(GU) G={gates}"
+    if weight.role == "rnn.kernel":
+        return _of_rows(_step_of(incoming), "{}U {}")
+    if weight.role == "maxout.kernel":
+        return _of_rows(incoming, "M{}O {}")
+    if kind == "highway" and incoming is not None and incoming.flat and len(incoming.sizes) > 1:
+        # It gives out the map that it takes in, so its columns and biases would have to move as well.
+        return None
     return _PLAIN_LAYOUTS.get(weight.role)
 
 
 _PLAIN_LAYOUTS = {
     "dense.bias": "O",
     "embedding.table": "IO",
-    "rnn.kernel": "IU",
     "rnn.recurrent_kernel": "IU",
     "rnn.bias": "U",
-    "maxout.kernel": "MIO",
     "maxout.bias": "MO",
     "highway.kernel": "IO",
     "highway.carry_kernel": "IO",
@@ -221,14 +228,20 @@ def _spatial_layout(
     return by_part[kind](letters)
 
 
-def _rows(incoming: FeatureMap | None) -> str | None:
-    """The rows of a dense kernel: a flattened map, plain features, or a make-up that the file does not tell."""
-    if incoming is None:
-        return "(?)O"
-    if not incoming.flat or len(incoming.sizes) == 1:
-        return "IO"
-    group = _flat_group(incoming)
-    return "(?)O" if group is None else f"{group[0]}O {group[1]}"
+def _of_rows(incoming: FeatureMap | None, layout: str) -> str:
+    """A layout whose rows are a flattened map, plain features, or of a make-up that the file does not tell."""
+    if incoming is not None and (not incoming.flat or len(incoming.sizes) == 1):
+        rows = ("I", "")
+    else:
+        rows = (None if incoming is None else _flat_group(incoming)) or ("(?)", "")
+    return " ".join(layout.format(*rows).split())
+
+
+def _step_of(incoming: FeatureMap | None) -> FeatureMap | None:
+    """What a recurrent layer takes in at one step."""
+    if incoming is None or not incoming.flat or not incoming.axes or incoming.axes[0] != TIME:
+        return incoming
+    return FeatureMap(incoming.axes[1:], incoming.sizes[1:], flat=True)
 
 
 def _vector(incoming: FeatureMap | None) -> str:
@@ -277,6 +290,26 @@ def net_layer(name: str, class_name: str, config: Config) -> NetLayer:
     if class_name in _RECURRENT and class_name != "ConvLSTM2D" and not config.get("return_sequences"):
         return NetLayer(name, "Features", {"units": config.get("units", config.get("output_dim"))})
     return NetLayer(name, "Unknown")
+
+
+def flow_of(class_name: str, config: Config, layer: NetLayer, inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
+    """What a layer gives out; None if that is not known well enough."""
+    flow = output_of(layer, inputs)
+    if flow is not None:
+        return flow
+    first = inputs[0] if inputs else None
+    if class_name in _RECURRENT and class_name != "ConvLSTM2D":
+        return FeatureMap((TIME, "C"), (None, config.get("units", config.get("output_dim"))))
+    if layer.op == "GlobalPool" and not config.get("keepdims"):
+        return FeatureMap(("C",), (None,))
+    if class_name == "Embedding" and first is not None and len(first.sizes) == 1:
+        return FeatureMap(None, (first.sizes[0], config.get("output_dim")))
+    if class_name == "RepeatVector" and first is not None and first.axes == ("C",):
+        return FeatureMap((TIME, "C"), (config.get("n"), first.sizes[0]))
+    if class_name == "Flatten":
+        # Of whatever it is: flat, and its make-up not known.
+        return FeatureMap(None, (None, None), flat=True)
+    return None
 
 
 def kernel_shape(config: Config) -> Any:

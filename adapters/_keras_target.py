@@ -126,6 +126,7 @@ class _Targeting:
     def _group_slots(self, group: _Group) -> Iterator[tuple[Slot, str]]:
         """The slots of one layer in Keras's order, each with the name it is stored under."""
         declared = [t for t in group.tensors if self._usable(t)]
+        self._refuse_partial_batch_norms(declared)
         members = {(t.layer, str(t.role)): t for t in reversed(declared)}
         keys = list(dict.fromkeys((t.layer, str(t.role)) for t in declared))
         if group.stored_as is None and not self._source:
@@ -147,12 +148,10 @@ class _Targeting:
     def _usable(self, tensor: Tensor) -> bool:
         if tensor.role is None or tensor.layout is None:
             what = "role" if tensor.role is None else "layout"
-            self._problem(
-                "undeclared",
-                tensor,
-                f"its {what} is not declared, so it cannot be converted",
-                f"--declare '{tensor.name}=ROLE[:LAYOUT]', --arch or --dialect; or leave it out with --drop",
-            )
+            remedy = f"--declare '{tensor.name}=ROLE[:LAYOUT]', --arch or --dialect; or leave it out with --drop"
+            if tensor.role is not None and self._source and self._bundle.metadata.get("data_format") is None:
+                remedy = f"export with --option data_format=channels_first|channels_last; or {remedy}"
+            self._problem("undeclared", tensor, f"its {what} is not declared, so it cannot be converted", remedy)
             return False
         kind = tensor.role.partition(".")[0]
         lacking = _NOT_IN_KERAS_1 if self._convention.keras1 else _ONLY_KERAS_1
@@ -162,6 +161,25 @@ class _Targeting:
             )
             return False
         return True
+
+    def _refuse_partial_batch_norms(self, tensors: list[Tensor]) -> None:
+        """Keras 1.2 normalization.py: a batch norm has all four arrays, there is no scale=False."""
+        if not self._convention.keras1:
+            return
+        by_module: dict[str, dict[str, Tensor]] = {}
+        for tensor in tensors:
+            kind, _, part = str(tensor.role).partition(".")
+            if kind == "batch_norm":
+                by_module.setdefault(tensor.layer, {})[part] = tensor
+        for module, parts in by_module.items():
+            lacking = [part for part in ("gamma", "beta", "mean", "variance") if part not in parts]
+            if lacking:
+                self._problem(
+                    "missing",
+                    next(iter(parts.values())),
+                    f"a batch norm of Keras 1.2 always has a {' and a '.join(lacking)}, layer {module} has none",
+                    "write for keras=2.2",
+                )
 
     def _interleaved(self, keys: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[str, str | None]]]:
         """Each (module, role) once, or once a gate where Keras 1 keeps gates apart: W_i U_i b_i W_c U_c b_c ..."""
@@ -302,7 +320,8 @@ class _Targeting:
         return (
             bool(self._source.get("full_model"))
             and self._source["family"] == self._convention.family
-            and self._bundle.metadata.get("data_format") in (None, self._convention.data_format)
+            # Where the source does not say its data format, the target's is the same only if none was asked for.
+            and self._bundle.metadata.get("data_format") in (self._told_format, self._convention.data_format)
         )
 
     def _notes(self) -> Iterator[str]:

@@ -7,12 +7,14 @@ wrong bytes rarely look like one, and then nothing is claimed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import crc32c
-import numpy as np
 
-Words = np.ndarray[Any, np.dtype[np.uint32]]
+from wio.lazy import np
+
+if TYPE_CHECKING:
+    Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 # Beyond this a chance match is no longer rare (256 of 2^32 for each byte), and a block holds few tensors anyway.
 LARGEST_BLOCK = 4 << 20

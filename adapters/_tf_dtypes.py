@@ -6,8 +6,6 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-
 from wio.adapters._tf_messages import shape as parse_shape
 from wio.adapters._tf_wire import WireError
 from wio.dtypes import DTYPES, DType
@@ -52,8 +50,8 @@ DATA_TYPES: dict[int, DType] = {
     }.items()
 }
 UNREADABLE = {0: "DT_INVALID", 20: "DT_RESOURCE", 33: "DT_FLOAT4_E2M1FN"}
-# NumPy's own limit (NPY_MAXDIMS); TensorFlow's is 254, of which nothing above 8 is used by its operations.
-MOST_AXES = 64 if int(np.__version__.partition(".")[0]) >= 2 else 32
+# What every NumPy can hold (NPY_MAXDIMS of 1.x); TensorFlow's limit is 254, and its operations use none above 8.
+MOST_AXES = 32
 
 
 class Declared(NamedTuple):

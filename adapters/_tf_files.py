@@ -8,14 +8,14 @@ import os
 import stat
 import weakref
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from wio.adapters._tf_paths import shown
 from wio.errors import FormatError
+from wio.lazy import np
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+if TYPE_CHECKING:
+    Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 # Below this an array's pages are not worth a system call of their own when it goes.
 WORTH_RELEASING = 1 << 20
@@ -71,10 +71,19 @@ class MappedFile:
     def array(self, start: int, stop: int) -> Bytes:
         """Bytes ``start`` to ``stop`` as a read-only view. The caller has checked that they are within the file."""
         flat: Bytes = np.frombuffer(self.view, np.uint8, stop - start, start)
+        self._release_after(flat, start, stop)
+        return flat
+
+    def bytes(self, start: int, stop: int) -> memoryview:
+        """The same bytes without NumPy."""
+        part = self.view[start:stop]
+        self._release_after(part, start, stop)
+        return part
+
+    def _release_after(self, view: Bytes | memoryview, start: int, stop: int) -> None:
         if self._map is not None and stop - start >= WORTH_RELEASING and hasattr(mmap, "MADV_DONTNEED"):
             # Without this, reading a file tensor by tensor would leave all of it in the resident set.
-            weakref.finalize(flat, _release, self._map, start, stop).atexit = False
-        return flat
+            weakref.finalize(view, _release, self._map, start, stop).atexit = False
 
 
 def _release(mapped: mmap.mmap, start: int, stop: int) -> None:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import crc32c
 
 from wio.adapters._tf_damage import one_changed_byte
-from wio.adapters._tf_files import Bytes, MappedFile
+from wio.adapters._tf_files import MappedFile
 from wio.adapters._tf_paths import MAGIC
 from wio.adapters._tf_wire import Buffer, WireError, varint
 from wio.errors import DigestError, FormatError
+from wio.lazy import np
+
+if TYPE_CHECKING:
+    from wio.adapters._tf_files import Bytes
 
 # format.h: two block handles padded to 40 bytes, then the magic number, little-endian.
 FOOTER = 48
@@ -66,9 +71,11 @@ class Block:
         """Part of ``data`` as a read-only array, a view of the mapped file where it can be one."""
         if self._mapped:
             return self._file.array(start, stop)
-        import numpy as np
-
         return np.frombuffer(self.data, np.uint8, stop - start, start)
+
+    def bytes(self, start: int, stop: int) -> memoryview:
+        """The same bytes without NumPy."""
+        return self._file.bytes(start, stop) if self._mapped else memoryview(self.data)[start:stop]
 
 
 class Table:

@@ -9,21 +9,22 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from wio.adapters import _tf_messages as messages
 from wio.adapters._tf_dtypes import Declared, declared
 from wio.adapters._tf_ordered_code import name_in_key, slice_key
 from wio.adapters._tf_slices import Box, check_cover, extents_of, join, slice_text
 from wio.adapters._tf_table import DAMAGED, Table
-from wio.adapters._tf_values import tensor_proto
+from wio.adapters._tf_values import plain_values, tensor_proto
 from wio.adapters._tf_wire import WireError
 from wio.bundle import Bundle, Tensor
+from wio.encodings import to_bytes
 from wio.errors import DigestError, FormatError, Problem, printable
+from wio.lazy import np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 # tensorflow/core/public/version.h, TF_CHECKPOINT_VERSION.
 VERSION = 1
@@ -134,12 +135,12 @@ def _collect(table: Table, stored: dict[str, _Stored], problems: list[Problem]) 
 
 def _tensors(stored: dict[str, _Stored], boxes: dict[str, list[Box]]) -> Iterator[Tensor]:
     for name, tensor in stored.items():
-        load = (
-            partial(_load, name, tensor, 0, tensor.kind.shape)
-            if len(tensor.slices) == 1
-            else partial(_join, name, tensor, boxes[name])
-        )
-        yield Tensor(name, tensor.kind.dtype, tensor.kind.shape, load)
+        dtype, shape = tensor.kind.dtype, tensor.kind.shape
+        if len(tensor.slices) == 1:
+            load, raw = partial(_load, name, tensor, 0, shape), partial(_raw, name, tensor)
+            yield Tensor(name, dtype, shape, load, raw=raw if dtype.itemsize else None)
+        else:
+            yield Tensor(name, dtype, shape, partial(_join, name, tensor, boxes[name]))
 
 
 def _metadata(stored: dict[str, _Stored], producers: list[int]) -> dict[str, Any]:
@@ -163,6 +164,18 @@ def _join(name: str, tensor: _Stored, boxes: list[Box]) -> Array:
 
 
 def _load(name: str, tensor: _Stored, place: int, shape: tuple[int, ...]) -> Array:
+    values: Array = _values(name, tensor, place, shape, as_array=True)
+    return values.reshape(shape)
+
+
+def _raw(name: str, tensor: _Stored) -> memoryview:
+    """The bytes of a tensor that is in one piece, where it can be without NumPy."""
+    data: memoryview = _values(name, tensor, 0, tensor.kind.shape, as_array=False)
+    return data
+
+
+def _values(name: str, tensor: _Stored, place: int, shape: tuple[int, ...], *, as_array: bool) -> Any:
+    """One slice's values, checked: a flat array, or its bytes."""
     extents, table = tensor.slices[place]
     key = slice_key(name.encode("utf-8"), extents)
     where = f"{table.file}: {printable(name)}"
@@ -185,7 +198,9 @@ def _load(name: str, tensor: _Stored, place: int, shape: tuple[int, ...]) -> Arr
         if saved.slice != extents:
             raise FormatError(f"its values say that they are slice {slice_text(saved.slice)}")
         first, last = saved.data if saved.data else (stop, stop)
+        if not as_array and (plain := plain_values(block.data, first, last, tensor.kind.dtype, tensor.number, count)):
+            return block.bytes(*plain)
         values = tensor_proto(block.data, first, last, block.array, tensor.kind.dtype, tensor.number, count)
     except FormatError as error:
         raise FormatError(f"{where}: {error.message}", remedy=DAMAGED) from None
-    return values.reshape(shape)
+    return values if as_array else to_bytes(values, tensor.kind.dtype)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import crc32c
-import numpy as np
 
 from wio.adapters import _tf_messages as messages
 from wio.adapters._tf_dtypes import Declared, declared
@@ -24,8 +23,10 @@ from wio.adapters._tf_values import elements, strings, variants
 from wio.adapters._tf_wire import WireError
 from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.errors import DigestError, FormatError, Problem, printable
+from wio.lazy import np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 # tensor_bundle.cc, kTensorBundleVersion.
 VERSION = 1
@@ -202,6 +203,7 @@ class _Reader:
         load = self._load
         for name, entry, kind in found:
             pieces = parts.get(name)
+            plain = pieces is None and kind.dtype.itemsize and not self._big_endian
             yield Tensor(
                 name,
                 kind.dtype,
@@ -210,6 +212,7 @@ class _Reader:
                 role=graph.role(name) if graph else None,
                 layer=layer_of(name) if graph else FROM_NAME,
                 stored_bytes=None if kind.dtype.itemsize else entry.size,
+                raw=partial(self._raw, name, entry) if plain else None,
             )
 
     def _graph(self, found: list[tuple[str, messages.Entry, Declared]]) -> ObjectGraph | None:
@@ -251,13 +254,26 @@ class _Reader:
             ((sides, partial(self._load, name, entry, part)) for sides, entry, part in pieces),
         )
 
-    def _load(self, name: str, entry: messages.Entry, kind: Declared) -> Array:
+    def _file(self, name: str, entry: messages.Entry) -> tuple[MappedFile, str]:
+        """The data file of an entry, and how an error speaks of the entry's place in it."""
         file = self._files.get(entry.shard)
         if file is None:
             file = self._files[entry.shard] = MappedFile(self._folder / self._data_file(entry.shard))
         where = f"{file}: {printable(name)}: bytes {entry.offset} to {entry.offset + entry.size}"
         if entry.offset + entry.size > file.size:
             raise FormatError(f"{where} are not all there any more; the file has {file.size} bytes")
+        return file, where
+
+    def _raw(self, name: str, entry: messages.Entry) -> memoryview:
+        """The bytes of a tensor that is stored as it is, their checksum verified."""
+        file, where = self._file(name, entry)
+        data = file.bytes(entry.offset, entry.offset + entry.size)
+        if masked(crc32c.crc32c(data)) != entry.crc:
+            raise DigestError(f"{where} do not match their CRC-32C", remedy=DAMAGED)
+        return data
+
+    def _load(self, name: str, entry: messages.Entry, kind: Declared) -> Array:
+        file, where = self._file(name, entry)
         raw = file.array(entry.offset, entry.offset + entry.size)
         try:
             if kind.dtype.name == "string":

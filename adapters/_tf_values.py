@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from array import array as machine_array
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import crc32c
-import numpy as np
 
-from wio.adapters._tf_files import Bytes
 from wio.adapters._tf_table import masked
 from wio.adapters._tf_wire import (
     FIXED32,
@@ -30,8 +28,12 @@ from wio.adapters._tf_wire import (
 )
 from wio.dtypes import DType
 from wio.errors import DigestError, FormatError
+from wio.lazy import np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    from wio.adapters._tf_files import Bytes
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def elements(raw: Bytes, dtype: DType, *, big_endian: bool) -> Array:
@@ -165,6 +167,29 @@ def tensor_proto(
     return values
 
 
+def plain_values(data: Buffer, start: int, stop: int, dtype: DType, number: int, count: int) -> tuple[int, int] | None:
+    """Where in ``data`` the values of a TensorProto lie if they are one run of little-endian bytes, else None.
+
+    That is how TensorFlow packs floating-point numbers; then :func:`tensor_proto` has nothing to decode.
+    """
+    if dtype.name not in _FIXED:
+        return None
+    collect = _Collected(dtype, _no_view)
+    found: tuple[int, int] | None = None
+    for tag, value, end in fields(data, start, stop):
+        if tag == DTYPE << 3 | VARINT and signed32(value) not in (0, number):
+            return None
+        if collect.holds_values(tag):
+            if found is not None or not collect.holds_raw(tag):
+                return None
+            found = (value, end)
+    return found if found and found[1] - found[0] == count * dtype.itemsize else None
+
+
+def _no_view(start: int, stop: int) -> Bytes:
+    raise AssertionError(f"bytes {start} to {stop} are only looked at")
+
+
 class _Collected:
     """The values met so far. TensorFlow packs them; protobuf obliges a reader to take them one by one as well."""
 
@@ -183,6 +208,12 @@ class _Collected:
         self._one_fixed = fixed << 3 | (FIXED32 if half == 4 else FIXED64) if fixed else None
         self._packed = numbers << 3 | LENGTH if numbers else None
         self._one_varint = numbers << 3 | VARINT if numbers else None
+
+    def holds_raw(self, tag: int) -> bool:
+        return tag in self._raw
+
+    def holds_values(self, tag: int) -> bool:
+        return tag in self._raw or tag in (self._packed, self._one_varint, self._one_fixed)
 
     def field(self, data: Buffer, tag: int, value: int, end: int) -> None:
         if tag in self._raw:

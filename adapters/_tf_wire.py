@@ -6,14 +6,15 @@ Source: protobuf.dev/programming-guides/encoding. Offsets in messages count from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from wio.errors import FormatError
+from wio.lazy import np
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 Buffer = bytes | memoryview
-Array = np.ndarray[Any, np.dtype[Any]]
 
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 # What protobuf itself allows (CodedInputStream::GetDefaultRecursionLimit).

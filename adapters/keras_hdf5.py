@@ -287,7 +287,8 @@ class _Reading:
         except (ValueError, RecursionError):
             raise FormatError(f"{self._file.name}: its model_config is no JSON") from None
         try:
-            return KerasModel(config, self._version, self._backend, self._told)
+            names = self._file.strings(self._root, "layer_names") or []
+            return KerasModel(config, self._version, self._backend, self._told, names)
         except WioError as error:
             raise FormatError(f"{self._file.name}: {error.message}") from None
 

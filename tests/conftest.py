@@ -23,7 +23,9 @@ def judge_python(variable: str) -> str:
     """The interpreter of another environment, which `make test` sets up and names."""
     python = os.environ.get(variable)
     if not python:
-        pytest.fail(f"{variable} is not set: this test runs a real framework in an environment of its own; use `make test`")
+        pytest.fail(
+            f"{variable} is not set: this test runs a real framework in an environment of its own; use `make test`"
+        )
     return python
 
 

@@ -155,13 +155,14 @@ THEANO_2 = Judge("Keras 2.2.4 on Theano", "theano", "WIO_THEANO2_PYTHON")
 THEANO_1 = Judge("Keras 1.2.2 on Theano", "theano", "WIO_THEANO1_PYTHON")
 
 
-@dataclass
+@dataclass(repr=False)
 class Court:
     """Loads to be judged by one Keras: collected first, done by one process, then asked about."""
 
     judge: Judge
     folder: Path
     models: dict[str, Any] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
     loads: list[dict[str, str]] = field(default_factory=list)
     expected: dict[str, tuple[Saved, bool, Any]] = field(default_factory=dict)
@@ -170,9 +171,9 @@ class Court:
 
     def add(self, case: str, mode: str, file: Path, config: dict[str, Any] | None, source: Saved, first: bool) -> None:
         """Asks for the output of ``config`` with the weights of ``file`` on the source's input."""
-        key = json.dumps(config, sort_keys=True)
-        if config is not None:
-            self.models[key] = config
+        text = json.dumps([config, first], sort_keys=True)
+        key = self._keys.setdefault(text, str(len(self._keys)))
+        self.models[key] = {"config": config, "data_format": FORMATS[first]}
         x, y = source.recorded()
         given = f"{source.name}:{first}"
         self.inputs[given] = np.ascontiguousarray(source.to_first(x) if first else x)

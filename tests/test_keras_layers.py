@@ -42,7 +42,11 @@ RENAMED = {
     "SeparableConvolution2D": "SeparableConv2D",
 }
 ONLY_KERAS_1 = {"Highway", "MaxoutDense"}
-NOT_IN_KERAS_1 = {"DepthwiseConv2D", "GRU_reset_after", "SeparableConv1D"}
+LACKING = {
+    "1.2": {"DepthwiseConv2D", "GRU_reset_after", "SeparableConv1D"},
+    "2.0": {"GRU_reset_after", *ONLY_KERAS_1},
+    "2.2": ONLY_KERAS_1,
+}
 
 
 def kind_of(layer: str) -> str:
@@ -56,7 +60,7 @@ def told(source: Saved) -> dict[str, str]:
 
 
 def exists(kind: str, target: Tag) -> bool:
-    return kind not in (NOT_IN_KERAS_1 if target.family == "1.2" else ONLY_KERAS_1)
+    return kind not in LACKING[target.family]
 
 
 # --- the models of the targets
@@ -76,7 +80,7 @@ def target_config(kind: str, target: Tag) -> dict[str, Any] | None:
         shapes = {"batch_input_shape": [4, 3, 2], "output_shape": [9, 7, 4]}
         placed = {key: [None, *([c, h, w] if target.first else [h, w, c])] for key, (h, w, c) in shapes.items()}
         return changed(target_config("Conv2DTranspose", target), nb_row=3, nb_col=3, subsample=[2, 2], **placed)
-    if target.family == "2.0" and kind in ("DepthwiseConv2D", "GRU_reset_after", "SeparableConv1D", "SeparableConv2D"):
+    if target.family == "2.0" and kind in ("DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"):
         # Newer than 2.0.5, or not there on Theano: 2.1 has them.
         return target_config(kind, Tag(target.name.replace("205", "224")))
     if kind == "LocallyConnected1D":
@@ -100,11 +104,17 @@ def named(config: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return config
 
 
-def plain_flatten(config: dict[str, Any]) -> dict[str, Any]:
+def in_keras_22(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of Keras 1 or 2.0 that means the same to 2.2: Flatten is plain, two keys have changed."""
     config = copy.deepcopy(config)
     for layer in config_layers(config):
         if layer["class_name"] == "Flatten":
             layer["config"]["data_format"] = "channels_last"
+        if layer["class_name"] == "Embedding":
+            # Up to 2.0 that of the input.
+            layer["config"]["dtype"] = "float32"
+        if layer["class_name"] == "ConvLSTM2D":
+            layer["config"].pop("implementation", None)
     return config
 
 
@@ -190,10 +200,10 @@ def loads(conversion: Conversion) -> Iterator[tuple[Any, str, Path, dict[str, An
     elif target.family == "1.2":
         later = target_config(kind, Tag(target.name.replace("k122_tf", "k224_th")))
         if later is not None and converted_by_keras_2(kind, target):
-            yield THEANO_2, "order", says_tensorflow(path), plain_flatten(later)
+            yield THEANO_2, "order", says_tensorflow(path), in_keras_22(later)
     else:
-        flat = plain_flatten if target.family == "2.0" else copy.deepcopy
-        yield from ((THEANO_2, mode, path, flat(each)) for mode, each in modes)
+        meant = in_keras_22 if target.family == "2.0" else copy.deepcopy
+        yield from ((THEANO_2, mode, path, meant(each)) for mode, each in modes)
         if target.family == "2.2" and target.theano and "model_weights" in h5py.File(path, "r"):
             yield THEANO_2, "whole", path, None
         if not target.theano and not target.first and not kind.startswith("LocallyConnected"):

@@ -205,7 +205,12 @@ class File:
 
     def document(self, table: str = ZEROS) -> dict[str, Any]:
         layouts = layout_table(self.tensors)
-        document: dict[str, Any] = {"wio": 1, "generator": "test vectors", "table": table, "metadata": dict(self.metadata)}
+        document: dict[str, Any] = {
+            "wio": 1,
+            "generator": "test vectors",
+            "table": table,
+            "metadata": dict(self.metadata),
+        }
         if self.receipt is not None:
             document["receipt"] = {"tensor": "__wio__/receipt", "sha256": sha256(self.receipt).hexdigest()}
         document |= {"layouts": layouts, "tensors": [declared(tensor, layouts) for tensor in self.tensors]}

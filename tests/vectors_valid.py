@@ -63,7 +63,7 @@ def reading(file: File, description: str, tensors: Sequence[Vector] | None = Non
             "role": tensor.role,
             "layout": tensor.layout,
             "origin": tensor.origin,
-            "layer": tensor.layer or tensor.name.rpartition("/")[0],
+            "layer": default_layer(tensor.name) if tensor.layer is None else tensor.layer,
             "sha256": sha256(tensor.data).hexdigest(),
             "bytes": tensor.data.hex(),
             "values": tensor.values,
@@ -81,11 +81,21 @@ def reading(file: File, description: str, tensors: Sequence[Vector] | None = Non
     }
 
 
+def default_layer(name: str) -> str:
+    """The layer of a tensor whose layer is not declared."""
+    for separator in "/._":
+        if separator in name:
+            return name[: name.rindex(separator)]
+    return name
+
+
 def valid_vectors() -> dict[str, tuple[bytes, dict[str, Any]]]:
     """Each vector's name, bytes and reading."""
     vectors: dict[str, tuple[bytes, dict[str, Any]]] = {}
 
-    def add(name: str, description: str, file: File, raw: bytes | None = None, read: Sequence[Vector] | None = None) -> None:
+    def add(
+        name: str, description: str, file: File, raw: bytes | None = None, read: Sequence[Vector] | None = None
+    ) -> None:
         vectors[name] = (file.bytes() if raw is None else raw, reading(file, description, read))
 
     conv = floats("conv1/kernel", (1, 2, 1, 3), role="conv.kernel", layout="HWIO")
@@ -108,7 +118,11 @@ def valid_vectors() -> dict[str, tuple[bytes, dict[str, Any]]]:
     add("roles", "roles without a layout, and a role whose layout is not declared", File(_roles()))
     add("origin_and_layer", "names in the source, and layers that are not part of the name", File(_origins()))
     add("metadata", "metadata of the file, known and unknown keys", File([conv], metadata=_metadata()))
-    add("unknown_keys", "keys that version 1 does not know are kept", File([_with_unknown(conv), bias], unknown={"later": [1]}))
+    add(
+        "unknown_keys",
+        "keys that version 1 does not know are kept",
+        File([_with_unknown(conv), bias], unknown={"later": [1]}),
+    )
     receipt = compact(RECEIPT).encode()
     add("receipt", "a receipt", File([conv, bias], receipt=receipt))
     add("declaration_outside", "the declaration in a tensor of its own", File([conv, bias, half], outside=True))
@@ -126,7 +140,9 @@ def valid_vectors() -> dict[str, tuple[bytes, dict[str, Any]]]:
     add("escapes", "a header and a declaration with JSON escapes", *_escaped(conv))
     spaced = File([conv], bend_text=lambda text: json.dumps(json.loads(text), indent=1))
     add("spaced", "a declaration with line breaks", spaced)
-    shared = File([conv], bend_document=lambda document: {**document, "layouts": ["IO", "HWIO", "HWIO"], **_layout_two(document)})
+    shared = File(
+        [conv], bend_document=lambda document: {**document, "layouts": ["IO", "HWIO", "HWIO"], **_layout_two(document)}
+    )
     add("layout_table", "layouts that nothing uses, or that stand twice", shared)
     return vectors
 
@@ -143,8 +159,10 @@ def _raw(name: str, dtype: str, data: Sequence[int], values: Sequence[Any]) -> V
 def _native() -> list[Vector]:
     top = {"uint8": 255, "uint16": 65535, "uint32": 2**32 - 1, "uint64": 2**64 - 1}
     found = [numbers(dtype, dtype, (3,), [0, 1, most]) for dtype, most in top.items()]
-    for bits in (8, 16, 32, 64):
-        found.append(numbers(f"int{bits}", f"int{bits}", (3,), [-(2 ** (bits - 1)), -1, 2 ** (bits - 1) - 1]))
+    found += [
+        numbers(f"int{bits}", f"int{bits}", (3,), [-(2 ** (bits - 1)), -1, 2 ** (bits - 1) - 1])
+        for bits in (8, 16, 32, 64)
+    ]
     found += [
         numbers("bool", "bool", (2,), [False, True]),
         numbers("float16", "float16", (3,), [-0.5, 65504.0, 2.0**-24]),
@@ -226,7 +244,8 @@ def _names() -> list[Vector]:
 
 def _layouts() -> list[Vector]:
     return [
-        floats(f"t{k}", shape, role=role, layout=text, first=10 * k) for k, (role, text, shape) in enumerate(LAYOUT_FORMS)
+        floats(f"t{k}", shape, role=role, layout=text, first=10 * k)
+        for k, (role, text, shape) in enumerate(LAYOUT_FORMS)
     ]
 
 
@@ -241,6 +260,8 @@ def _origins() -> list[Vector]:
         floats("conv2/kernel", (1,), origin="", layer="conv2"),
         floats("kernel", (1,), layer="dense/1"),
         floats("a/b/c", (1,), layer="a"),
+        floats("a/none", (1,), layer=""),
+        *(floats(name, (1,)) for name in ("a.b/c_d", "features.0.weight", "conv_1_W", "alone", "/a.b", "_a")),
     ]
 
 
@@ -275,5 +296,3 @@ def _escaped(conv: Vector) -> tuple[File, bytes]:
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
     return file, framed(json.dumps(header, ensure_ascii=True), raw[8 + length :])
-
-

@@ -9,10 +9,11 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from wio.dtypes import DType
+from wio.encodings import to_bytes
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
 from wio.ops import apply_all, rearrange
-from wio.roles import check_role
+from wio.roles import check_role, neutral
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,8 @@ class Tensor:
     ``layer``   the layer it belongs to, "" for none; by default what :func:`default_layer` takes its name to say.
     ``digest``  SHA-256 (hex) of the stored bytes where the source records it; not checked by ``load``.
     ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
+    ``raw``     gives the same values as bytes, C order and little-endian, where the source has them so: a copy needs
+                no array.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Tensor:
     layer: str = FROM_NAME
     digest: str | None = None
     stored_bytes: int | None = None
+    raw: Callable[[], memoryview] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.layer == FROM_NAME:
@@ -74,14 +78,39 @@ class Tensor:
             raise WioError(f"{self.name}: expected shape {self.shape}, the source gave {array.shape}")
         return array
 
+    def stored(self) -> memoryview:
+        """The stored bytes, C order and little-endian. Reads the file now; checksums of the format are verified."""
+        return self.raw() if self.raw is not None else to_bytes(self.numpy(), self.dtype)
+
+    def with_values(self, load: Callable[[], Array], shape: tuple[int, ...], layout: Layout | None) -> Tensor:
+        """The same tensor holding other values: what is known of the old ones' bytes is forgotten."""
+        return replace(self, load=load, shape=shape, layout=layout, digest=None, stored_bytes=None, raw=None)
+
+    def watched(self, watch: Callable[[memoryview], None]) -> Tensor:
+        """The same tensor; ``watch`` is given its stored bytes whenever they are read, and may raise."""
+
+        def load() -> Array:
+            array = self.load()
+            watch(to_bytes(array, self.dtype))
+            return array
+
+        def raw() -> memoryview:
+            data = self.stored()
+            watch(data)
+            return data
+
+        return replace(self, load=load, raw=raw if self.raw is not None else None)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
 
     def declared(self, role: str | None, layout: Layout | None) -> Tensor:
-        """The same tensor with another declaration; LayoutError if the shape refutes it."""
+        """The same tensor with another declaration; LayoutError if role, layout and shape refute one another."""
         if role is not None:
             check_role(role)
+            if layout is not None:
+                neutral(role, layout)
         if layout is not None:
             refuted = layout.check(self.shape)
             if refuted:
@@ -103,9 +132,7 @@ class Tensor:
             return replace(self, layout=target)
         shape = _shape_of(target, extents, steps, self.shape)
         load = self.load
-        return replace(
-            self, layout=target, shape=shape, load=lambda: apply_all(steps, load()), digest=None, stored_bytes=None
-        )
+        return self.with_values(lambda: apply_all(steps, load()), shape, target)
 
 
 def _shape_of(

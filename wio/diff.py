@@ -137,7 +137,9 @@ def _side(
     only = tuple(glob for glob in told.only if _some_match(bundle, glob))
     drop = tuple(glob for glob in told.drop if _some_match(bundle, glob))
     arch = None if bundle.metadata.get("architecture") else told.arch
-    return open_resolved(path, chosen.name, mine, replace(told, arch=arch, declare=fitting, only=only, drop=drop)).bundle
+    return open_resolved(
+        path, chosen.name, mine, replace(told, arch=arch, declare=fitting, only=only, drop=drop)
+    ).bundle
 
 
 def _some_match(bundle: Bundle, glob: str) -> bool:

@@ -25,14 +25,7 @@ def take_gates(tensor: Tensor, gates: str) -> Tensor:
     places = [layout.gates.index(gate) for gate in gates]
     axis = _gate_axis(whole)
     shape = tuple(len(gates) if k == axis else extent for k, extent in enumerate(whole.shape))
-    return replace(
-        whole,
-        shape=shape,
-        layout=_with_gates(whole, gates),
-        load=lambda: whole.load().take(places, axis=axis),
-        digest=None,
-        stored_bytes=None,
-    )
+    return whole.with_values(lambda: whole.load().take(places, axis=axis), shape, _with_gates(whole, gates))
 
 
 def join_gates(tensors: Sequence[Tensor]) -> Tensor:
@@ -60,9 +53,7 @@ def join_gates(tensors: Sequence[Tensor]) -> Tensor:
 
         return np.concatenate([tensor.load() for tensor in apart], axis=axis)
 
-    return replace(
-        apart[0], shape=shape, layout=_with_gates(apart[0], gates), load=load, digest=None, stored_bytes=None
-    )
+    return apart[0].with_values(load, shape, _with_gates(apart[0], gates))
 
 
 def _gate_axis(tensor: Tensor) -> int:

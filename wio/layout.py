@@ -172,7 +172,8 @@ def _validate(layout: Layout) -> None:
     if layout.gates is not None:
         if "G" not in letters:
             raise LayoutError(f"layout {text}: gates {layout.gates} are given, but G is no axis of it")
-        if len(set(layout.gates)) != len(layout.gates) or not any(set(layout.gates) <= s for s in GATE_SETS):
+        once = len(set(layout.gates)) == len(layout.gates) > 0
+        if not once or not any(set(layout.gates) <= gates for gates in GATE_SETS):
             raise LayoutError(
                 f"layout {text}: {layout.gates!r} is no order of gates",
                 remedy="gates are i f c o (LSTM; g and j mean c) or z r h (GRU; n means h), each once",
@@ -193,7 +194,7 @@ _AXIS = re.compile(r"\(([A-Z?]+)\)|([A-Z1])")
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Layout:
-    words = text.split()
+    words = [word for word in text.split(" ") if word]
     if not words or not _AXES.fullmatch(words[0]):
         raise LayoutError(
             f"{text!r} is no layout",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from wio.errors import LayoutError
@@ -165,6 +165,8 @@ def rearrange(source: Layout, target: Layout) -> tuple[Op, ...]:
     """
     _refuse_different_axes(source, target)
     sizes = _merged_sizes(source, target)
+    if replace(source, sizes=()) == replace(target, sizes=()):
+        return ()
     kept = {axis for axis in source.axes if len(axis) > 1 and axis in target.axes}
     if source.gates != target.gates:
         kept = {axis for axis in kept if "G" not in axis}

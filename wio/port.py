@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from wio.adapter import Adapter, Convention, Slot, Target
 from wio.architecture import Architecture
 from wio.bundle import Bundle, Tensor
 from wio.container import save, verified
-from wio.encodings import to_bytes
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
 from wio.layout import Layout
 from wio.plan import Plan, make_plan
@@ -246,17 +245,14 @@ def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -
 
 def _watched(tensor: Tensor, digests: dict[str, str] | None, progress: Progress | None) -> Tensor:
     """The tensor, its recorded digest verified, its digest noted and its bytes counted when it is read."""
-    checked = verified(tensor)
 
-    def load() -> Array:
-        array = checked.load()
+    def watch(data: memoryview) -> None:
         if digests is not None:
-            digests[tensor.name] = tensor.digest or hashlib.sha256(to_bytes(array, tensor.dtype)).hexdigest()
+            digests[tensor.name] = tensor.digest or hashlib.sha256(data).hexdigest()
         if progress:
-            progress(tensor.nbytes)
-        return array
+            progress(len(data))
 
-    return replace(checked, load=load)
+    return verified(tensor).watched(watch)
 
 
 # --- import

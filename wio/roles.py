@@ -6,7 +6,7 @@ them applies follows from the letters of the declared layout, never from a shape
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache, lru_cache
 
 from wio.errors import LayoutError
 from wio.layout import Layout
@@ -83,12 +83,14 @@ def check_role(role: str) -> str:
     raise LayoutError(f"no role is named {role!r}", remedy=f"did you mean {' or '.join(near)}?" if near else None)
 
 
+@cache
 def neutral_layouts(role: str) -> tuple[Layout, ...]:
     """The neutral layouts of a role, one for each set of axes it may have; () for roles without a layout."""
     return tuple(Layout.parse(text) for text in _NEUTRAL[check_role(role)])
 
 
-def same_axes(layout: Layout, candidates: Sequence[Layout]) -> Layout | None:
+@lru_cache(maxsize=4096)
+def same_axes(layout: Layout, candidates: tuple[Layout, ...]) -> Layout | None:
     """The candidate that holds the same letters as ``layout``, its sizes and gates being those of ``layout``.
 
     Unit axes do not count, except that a candidate with as many of them is preferred (``11C`` over ``C``).
@@ -99,6 +101,7 @@ def same_axes(layout: Layout, candidates: Sequence[Layout]) -> Layout | None:
     return matches[0].with_sizes(dict(layout.sizes)) if matches else None
 
 
+@lru_cache(maxsize=4096)
 def neutral(role: str, layout: Layout) -> Layout:
     """The neutral layout of a tensor of that role which now has ``layout``."""
     found = same_axes(layout, neutral_layouts(role))

@@ -9,6 +9,8 @@ so outputs compare without moving axes; inputs are made channels last.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 BATCH = 3
@@ -208,7 +210,7 @@ def generate(keras, folder, data_format):
         model = NETWORKS[name](k)
         if name in TRAINED:
             model.compile("adam", "mse") if k.version == 1 else model.compile(optimizer="adam", loss="mse")
-        give_weights(model, random)
+        give_weights(keras, model, random)
         x = random.uniform(-1, 1, (BATCH, *given_shape(model, k.first))).astype(np.float32)
         if name in TRAINED:
             train(k, model, x, random)
@@ -225,14 +227,16 @@ def train(k, model, x, random):
     model.train_on_batch(moved(x, k.first), outputs + random.uniform(-1, 1, outputs.shape))
 
 
-def give_weights(model, random):
+def give_weights(keras, model, random):
     """Values of every array distinct, variances positive."""
-    values = []
-    for variable, value in zip(model.weights, model.get_weights()):
+    for variable in model.weights:
         name = getattr(variable, "path", None) or variable.name
         low = 0.5 if "variance" in name or "running_std" in name else -0.6
-        values.append(random.uniform(low, low + 1.2, value.shape).astype(np.float32))
-    model.set_weights(values)
+        if hasattr(variable, "assign"):
+            variable.assign(random.uniform(low, low + 1.2, variable.shape))
+        else:
+            shape = keras.backend.get_value(variable).shape
+            keras.backend.set_value(variable, random.uniform(low, low + 1.2, shape).astype(np.float32))
 
 
 def given_shape(model, first):
@@ -293,7 +297,18 @@ def keras_3_layer(keras, document):
     told = {key: config[key] for key in TAKEN[class_name] if key in config}
     for key in ("activation", "recurrent_activation"):
         if told.get(key) == "hard_sigmoid":
-            told[key] = lambda x: keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+            told[key] = hard_sigmoid_of_keras_2(keras)
     if class_name == "GRU":
         told.setdefault("reset_after", False)
     return make(name=config["name"], **told)
+
+
+@functools.lru_cache(maxsize=1)
+def hard_sigmoid_of_keras_2(keras):
+    """Keras 3 has another slope under that name. Registered, because Bidirectional copies its layer by configuration."""
+
+    @keras.saving.register_keras_serializable("wio")
+    def hard_sigmoid_of_keras_2(x):
+        return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+    return hard_sigmoid_of_keras_2

@@ -12,7 +12,7 @@ operators run, in NumPy; the recorded outputs of real Keras on compiled Theano a
 
 The jobs are one JSON document:
 
-    {"models": {KEY: model_config}, "inputs": "inputs.npz",
+    {"models": {KEY: {"config": model_config, "data_format": ...}}, "inputs": "inputs.npz",
      "loads": [{"id": ..., "mode": "order" | "by_name" | "whole", "model": KEY, "file": ..., "input": KEY}, ...]}
 
 ``whole`` builds the model from the file itself (``load_model``). A load that raises is reported, not fatal.
@@ -116,7 +116,7 @@ def do_jobs(keras, jobs):
             else:
                 key = load["model"]
                 if key not in models:
-                    models[key] = build(keras, jobs["models"][key])
+                    models[key] = build(keras, **jobs["models"][key])
                 model = models[key]
                 poison(model)
                 # Keras 3 takes by_name=True for legacy files only, and False for none; older Keras takes either.
@@ -127,7 +127,12 @@ def do_jobs(keras, jobs):
     return outputs, errors
 
 
-def build(keras, config):
+def build(keras, config, data_format):
+    """The model; some layers of Keras 1 do not save their data format and take that of the session."""
+    if not is_keras_3(keras) and keras.__version__.startswith("1."):
+        keras.backend.set_image_dim_ordering("th" if data_format == "channels_first" else "tf")
+    else:
+        keras.backend.set_image_data_format(data_format)
     if is_keras_3(keras):
         import layer_networks
 

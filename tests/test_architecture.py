@@ -1,0 +1,148 @@
+"""The registry: descriptions that hold, and descriptions that are refused when they are loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TESTS
+from test_cli import arrays, make
+
+from wio import plugins
+from wio.architecture import Architecture, load_architecture, load_habit
+from wio.errors import FormatError, NameMapError
+from wio.port import Declarations, open_resolved
+
+INCEPTION = TESTS.parent / "registry" / "inception_v4.toml"
+
+SMALL = """
+id = "small"
+[templates.conv]
+attributes = { auto_pad = "SAME_UPPER" }
+layers = [["", "Conv", "@", { bias = false }], ["bn", "BatchNormalization", "", { epsilon = 0.01, scale = false }]]
+[modules.pair]
+layers = [
+  ["left", "conv", "@", { filters = 3, kernel_shape = [1, 3] }],
+  ["right", "conv", "left", { filters = 5, kernel_shape = [3, 1] }],
+]
+[network]
+layers = [
+  ["in", "Input", [], { axes = "HWC", sizes = [4, 6, 2] }],
+  ["a", "pair", "in"],
+  ["pool", "MaxPool", "a", { kernel_shape = [2, 2], strides = [2, 2] }],
+  ["flat", "Flatten", "pool"],
+  ["fc", "Gemm", "flat", { units = 7 }],
+]
+[dialects.one]
+adapters = ["tf-checkpoint", "wio"]
+title = "t"
+source = "s"
+verified = "v"
+layers = "net/{layer}"
+drop = [["step", "a counter"]]
+[dialects.one.weights]
+"Conv.kernel" = "weights"
+"BatchNormalization.beta" = "beta"
+"BatchNormalization.mean" = "mean"
+"BatchNormalization.variance" = "var"
+"Gemm.kernel" = "weights"
+"Gemm.bias" = "biases"
+"""
+
+
+def load(tmp_path: Path, text: str) -> Architecture:
+    file = tmp_path / "network.toml"
+    file.write_text(text)
+    return load_architecture(file)
+
+
+def test_modules_and_templates_are_written_out(tmp_path: Path) -> None:
+    architecture = load(tmp_path, SMALL)
+    assert [layer.name for layer in architecture.network.layers] == [
+        *("in", "a/left", "a/left/bn", "a/right", "a/right/bn", "pool", "flat", "fc")
+    ]
+    assert architecture.network.layers[3].inputs == ("a/left/bn",), "a template gives out what its last layer gives out"
+    names = architecture.names("one")
+    assert names["net/a/right/weights"].name == "a/right/kernel"
+    layouts = {p.name: str(p.layout) for p in architecture.parameters}
+    assert layouts["fc/kernel"] == "(HWC)O H=2 W=3 C=5" and layouts["a/left/kernel"] == "HWIO"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('layers = "net/{layer}"', 'layers = "net"', "one name for two things"),
+        ('"Gemm.bias" = "biases"', "", "no name for Gemm.bias"),
+        ('"Gemm.bias" = "biases"', '"Gemm.bias" = "biases"\n"Conv.bias" = "b"', "does not have"),
+        ('"Gemm.bias" = "biases"', '"Gemm.bias" = "weights"', "one name for two things"),
+        ('["step", "a counter"]', '["net/fc/*", "oops"]', "drops weights of the network"),
+    ],
+)
+def test_a_dialect_must_be_a_bijection(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in SMALL
+    with pytest.raises(NameMapError, match=words):
+        load(tmp_path, SMALL.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('["flat", "Flatten", "pool"]', '["flat", "Flatten", "nothing"]'),
+        ('["flat", "Flatten", "pool"]', '["pool", "Flatten", "a"]'),
+        ("[network]", "[other]"),
+        ('id = "small"', "id = "),
+        ('"left", { filters = 5', '"right", { filters = 5'),
+    ],
+)
+def test_a_broken_description_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    with pytest.raises(FormatError, match=r"network\.toml|layers? "):
+        load(tmp_path, SMALL.replace(old, new))
+
+
+def test_a_shape_that_contradicts_the_architecture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same rank, other numbers: H and W swapped in a file of the very same names."""
+    load(tmp_path, SMALL)
+    monkeypatch.setenv(plugins.REGISTRY_VARIABLE, str(tmp_path))
+    plugins.architectures.cache_clear()
+    try:
+        shapes = {"a/left": (1, 3, 2, 3), "a/right": (3, 1, 3, 5)}
+        tensors = {f"net/{layer}/weights": (arrays(*shape), None, None) for layer, shape in shapes.items()}
+        for layer, shape in shapes.items():
+            tensors |= {f"net/{layer}/bn/{leaf}": (arrays(shape[-1]), None, None) for leaf in ("beta", "mean", "var")}
+        tensors |= {"net/fc/weights": (arrays(30, 7), None, None), "net/fc/biases": (arrays(7), None, None)}
+        tensors["step"] = (np.array(3), None, None)
+        good = make(tmp_path / "good.wio", tensors)
+        resolved = open_resolved(good, told=Declarations(arch="small"))
+        assert len(resolved.bundle) == 10 and resolved.dropped == {"step": "a counter"}
+        assert resolved.bundle["a/left/kernel"].origin == "net/a/left/weights"
+        tensors["net/a/left/weights"] = (arrays(3, 1, 2, 3), None, None)
+        swapped = make(tmp_path / "swapped.wio", tensors)
+        with pytest.raises(NameMapError) as error:
+            open_resolved(swapped, told=Declarations(arch="small"))
+        assert error.value.problems[0].tensor == "net/a/left/weights"
+    finally:
+        plugins.architectures.cache_clear()
+
+
+def test_inception_v4_is_what_slim_and_the_keras_port_build() -> None:
+    """Names and order against an independent builder of the network (tests/judges)."""
+    import inception_v4_slim
+
+    architecture = load_architecture(INCEPTION)
+    variables = inception_v4_slim.variable_shapes()
+    names = architecture.names("tf-slim")
+    ours = {name for name in variables if not name.startswith("InceptionV4/AuxLogits") and name != "global_step"}
+    assert set(names) == ours
+    scopes = [scope.removeprefix("InceptionV4/") for scope in inception_v4_slim.conv_scopes()]
+    convolutions = [layer.name for layer in architecture.network.layers if layer.op == "Conv"]
+    assert convolutions == [scope for scope in scopes if not scope.startswith("AuxLogits")]
+    keras = {p.name: name for name, p in architecture.names("keras").items()}
+    assert keras[f"{convolutions[76]}/kernel"] == "conv2d_77/kernel"
+    logits = next(p for p in architecture.parameters if p.name == "Logits/Logits/kernel")
+    assert str(logits.layout) == "(HWC)O H=1 W=1 C=1536"
+
+
+@pytest.mark.parametrize("name", ["tf-slim", "keras"])
+def test_habits_load(name: str) -> None:
+    assert load_habit(INCEPTION.parent / "dialects" / f"{name}.toml").id == name

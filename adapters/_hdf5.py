@@ -86,6 +86,14 @@ class H5File:
         group = self.group(path)
         return {name: self._attribute(group, path, name) for name in group.attrs}
 
+    def text_type(self, path: str, name: str) -> str | None:
+        """How an attribute stores text, ``ascii-variable`` or ``utf-8-12``; None if it is not there or holds no text."""
+        import h5py
+
+        attributes = self.group(path).attrs
+        kind = h5py.check_string_dtype(attributes.get_id(name).dtype) if name in attributes else None
+        return None if kind is None else f"{kind.encoding}-{kind.length or 'variable'}"
+
     def strings(self, path: str, name: str) -> list[str] | None:
         """An attribute that lists names, joined from its chunks ``name0``, ``name1``, ... where Keras split it.
 

@@ -218,7 +218,7 @@ def _name_of(document: Mapping[str, Any], position: int, names: Sequence[str]) -
     """A layer's name; where the configuration has none, that of its place in the file, or else a mark of its place."""
     config = document["config"]
     name = document.get("name") or (config.get("name") if isinstance(config, dict) else None)
-    return str(name or (names[position] if names else f"[{position}]"))
+    return str(name or (names[position] if names else f"unnamed_{position}"))
 
 
 def _first_node(document: Mapping[str, Any], name: str, calls: int, inner: Mapping[str, Any]) -> int:

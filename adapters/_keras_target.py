@@ -116,6 +116,8 @@ class _Targeting:
                 if n in weights
             ]
             tensors = tuple(weights.pop(name) for name, _ in there)
+            if not tensors and layer.get("unlisted"):
+                continue
             yield _Group(layer["name"], tensors, tuple(s for _, s in there) if self._same_names else None)
         rest: dict[str, list[Tensor]] = {}
         for tensor in weights.values():

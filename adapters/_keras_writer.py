@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,15 @@ def write_keras(path: Path, bundle: Bundle) -> None:
         for layer in bundle.metadata["layers"]:
             group = root.require_group(layer["name"])
             _write_arrays(group, bundle, layer["tensors"], layer["stored_as"])
-            _write_names(group, "weight_names", layer["stored_as"], facts["family"])
-        _write_names(root, "layer_names", [layer["name"] for layer in bundle.metadata["layers"]], facts["family"])
+            _write_names(group, "weight_names", layer["stored_as"], facts)
+        listed = [layer["name"] for layer in bundle.metadata["layers"] if not layer.get("unlisted")]
+        _write_names(root, "layer_names", listed, facts)
         for name in facts["optimizer"]:
             tensors = [t for t in bundle.values() if t.layer == name]
             stored = [(t.origin or t.name).removeprefix(f"{name}/") for t in tensors]
             group = file.require_group(name)
             _write_arrays(group, bundle, [t.name for t in tensors], stored)
-            _write_names(group, "weight_names", stored, facts["family"])
+            _write_names(group, "weight_names", stored, facts)
         for name, attributes in facts["attributes"].items():
             for attribute, document in attributes.items():
                 write_attribute(file[name], attribute, document)
@@ -57,17 +58,26 @@ def _write_arrays(group: Any, bundle: Bundle, names: Sequence[str], stored_as: S
         group.create_dataset(stored, data=array, track_times=False)
 
 
-def _write_names(group: Any, attribute: str, names: Sequence[str], family: str) -> None:
-    """A list of names as NumPy makes one of bytes: fixed-length; an empty list is float64, as in real files."""
+def _write_names(group: Any, attribute: str, names: Sequence[str], facts: Mapping[str, Any]) -> None:
+    """A list of names as NumPy makes one of bytes: fixed-length, unless the source's were of variable length.
+
+    An empty list is float64, and a list in parts has fixed length, as in real files of either kind.
+    """
+    import h5py
     import numpy as np
 
     encoded = np.asarray([name.encode("utf-8") for name in names])
     if encoded.nbytes <= HEADER_LIMIT:
-        group.attrs[attribute] = encoded
+        kind = facts.get("names", "fixed")
+        if kind == "fixed" or not names:
+            group.attrs[attribute] = encoded
+        else:
+            text = h5py.string_dtype(kind.removesuffix("-variable"))
+            group.attrs.create(attribute, encoded.astype(object), dtype=text)
         return
-    if family != "2.2":
+    if facts["family"] != "2.2":
         raise WioError(
-            f"{len(names)} names do not fit into one HDF5 attribute, and Keras {family} cannot read it in parts",
+            f"{len(names)} names do not fit into one HDF5 attribute, and Keras {facts['family']} cannot read it in parts",
             remedy="write for keras=2.2",
         )
     chunks = 1
@@ -91,6 +101,9 @@ def _write_declarations(file: Any, bundle: Bundle) -> None:
         for tensor in bundle.values()
         if tensor.role is not None
     }
+    if not tensors:
+        # Nothing is declared of weights alone: they go back as they came.
+        return
     document = {"wio": 1, "backend": bundle.metadata["keras"]["backend"], "tensors": tensors}
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     file.create_dataset(DECLARATIONS, data=np.frombuffer(text, np.uint8), track_times=False)

@@ -22,6 +22,8 @@ from wio.layout import Layout
 
 WEIGHTS = "model_weights"
 OPTIMIZER = "optimizer_weights"
+# Weights that a model of Keras 3 has beside its layers; layer_names does not list the group (legacy_h5_format.py).
+TOP_LEVEL = "top_level_model_weights"
 _BACKENDS = ("tensorflow", "theano")
 
 
@@ -206,6 +208,10 @@ class _Reading:
             found = self._layer(name)
             tensors += [tensor for tensor, _ in found]
             layers.append(self._layer_record(name, found))
+        if TOP_LEVEL not in names and self._file.has(f"{self._root}/{TOP_LEVEL}"):
+            found = self._layer(TOP_LEVEL)
+            tensors += [tensor for tensor, _ in found]
+            layers.append({**self._layer_record(TOP_LEVEL, found), "unlisted": True})
         tensors += self._optimizer()
         return Bundle(tensors, self._metadata(layers))
 
@@ -305,6 +311,13 @@ class _Reading:
         except AttributeError:
             raise FormatError(f"{self._file.name}: the dataset {DECLARATIONS!r} is not what wio writes there") from None
 
+    def _names_type(self, layers: list[dict[str, Any]]) -> str:
+        """How the lists of names are stored: ``fixed`` by h5py 2, of variable length by h5py 3 where it takes a list."""
+        lists = [(self._root, "layer_names"), *((f"{self._root}/{layer['name']}", "weight_names") for layer in layers)]
+        types = {text for group, name in lists if (text := self._file.text_type(group, name)) is not None}
+        [text, *others] = types or {"fixed"}
+        return text if text.endswith("-variable") and not others else "fixed"
+
     def _metadata(self, layers: list[dict[str, Any]]) -> dict[str, Any]:
         groups = (
             ["/"] + ([WEIGHTS] if self._root == WEIGHTS else []) + ([OPTIMIZER] if self._file.has(OPTIMIZER) else [])
@@ -330,6 +343,7 @@ class _Reading:
                 "family": family,
                 "full_model": self._root == WEIGHTS,
                 "attributes": attributes,
+                "names": self._names_type(layers),
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
             },
         }

@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from conftest import judge_python
 
 HERE = Path(__file__).parent
 LAYERS = HERE / "data" / "real_frameworks" / "keras_layers"
@@ -134,12 +135,7 @@ class Judge:
     def python(self) -> str:
         if self.variable is None:
             return sys.executable
-        python = os.environ.get(self.variable)
-        assert python, (
-            f"{self.variable} must name the Python of an environment with {self.name}; "
-            "this judge decides the test, so it is not skipped"
-        )
-        return python
+        return judge_python(self.variable)
 
     def run(self, arguments: list[str], folder: Path) -> None:
         """Runs run_layers.py; what it printed is shown if it failed."""
@@ -195,13 +191,13 @@ class Court:
     def verdict(self, case: str) -> str | None:
         """What is wrong with a case, or None."""
         if case in self.errors:
-            return f"{case}: {self.judge.name}: {self.errors[case]}"
+            return f"{case}: {self.errors[case]}"
         source, first, y = self.expected[case]
         got = source.to_last(self.outputs[case]) if first else self.outputs[case]
         if got.shape != y.shape:
-            return f"{case}: {self.judge.name} gives shape {got.shape}, the source gave {y.shape}"
+            return f"{case}: gives shape {got.shape}, the source gave {y.shape}"
         worst = np.abs(got - y).max()
-        return None if worst <= TOLERANCE else f"{case}: {self.judge.name} is off by {worst}"
+        return None if worst <= TOLERANCE else f"{case}: off by {worst}"
 
 
 # --- HDF5 as h5py sees it

@@ -22,7 +22,7 @@ class Axes:
 @st.composite
 def some_axes(draw: st.DrawFn) -> Axes:
     letters = draw(st.lists(st.sampled_from(LETTERS), unique=True, max_size=5))
-    # Equal sizes and sizes of 1 are where a wrong order of axes goes unnoticed by shapes; 0 is where sizes cannot divide.
+    # Equal sizes and sizes of 1 are where a wrong order of axes goes unnoticed by shapes.
     extents = {letter: draw(st.sampled_from([1, 2, 2, 3, 3, 4])) for letter in letters}
     gates = None
     if "G" in letters and draw(st.booleans()):

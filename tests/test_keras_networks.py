@@ -17,7 +17,11 @@ from keras_judge import KERAS_3, THEANO_1, THEANO_2, Court, Judge, Saved, Tag, c
 
 import wio
 from wio.errors import PlanError, WioError
+from wio.layout import Layout
 from wio.port import Declarations, export, import_into
+
+# The judges sit once for the whole module: one worker runs all of it.
+pytestmark = pytest.mark.xdist_group("keras_networks")
 
 MAKERS = {
     "g122_th_last": THEANO_1,
@@ -134,23 +138,25 @@ def test_names_that_an_old_keras_cannot_read_are_refused(
 def test_layouts_follow_what_is_flattened(saved: dict[str, Saved]) -> None:
     """What each network is there for, as the reader declares it: sizes worked out layer by layer, in the right order."""
 
-    def layouts(source: str, *tensors: str) -> list[str]:
+    def check(source: str, **expected: str) -> None:
         bundle = wio.open(saved[source].full, adapter=saved[source].tag.adapter)
-        return [str(bundle[name].layout) for name in tensors]
+        found = {name.rpartition("/")[2]: tensor.layout for name, tensor in bundle.items()}
+        assert {name: found[name] for name in expected} == {n: Layout.parse(text) for n, text in expected.items()}
 
-    assert layouts("g122_th_first/plain", "dense/dense_W") == ["(CHW)O H=4 W=2 C=4"]
-    assert layouts("g224_th_first/plain", "dense/kernel") == ["(HWC)O H=4 W=2 C=4"]
-    assert layouts("g122_th_first/flattened_point", "dense/dense_W") == ["(CHW)O H=1 W=1 C=3"]
-    assert layouts("g122_th_first/joined", "hidden/hidden_W", "dense/dense_W") == ["(CHW)O H=4 W=4 C=5", "IO"]
-    statistics = [f"norm/norm_{leaf}" for leaf in ("gamma", "beta", "running_mean", "running_std")]
-    assert layouts("g122_th_first/flattened_norm", *statistics) == ["(CHW) H=4 W=3 C=3"] * 4
-    assert layouts("g224_th_first/sequence", "dense/kernel") == ["(CW)O W=5 C=4"]
-    assert layouts("g224_th_last/sequence", "dense/kernel") == ["(WC)O W=5 C=4"]
-    assert layouts("g122_th_first/sequence", "dense/dense_W") == ["(WC)O W=5 C=4"]
-    assert layouts("g122_th_first/nested", "top/deep_W", "top/last_W") == ["(CHW)O H=4 W=3 C=2", "IO"]
-    assert layouts("g122_th_first/film", "steps/step_W") == ["(CHW)O H=4 W=3 C=3"]
-    assert layouts("g224_th_first/film_lstm", "last/kernel") == ["(HWC)(GU) H=3 W=2 C=2 G=ifco"]
-    assert layouts("g122_th_first/film_lstm", "last/last_W_i") == ["(CHW)(GU) H=3 W=2 C=2 G=i"]
+    check("g122_th_first/plain", dense_W="(CHW)O H=4 W=2 C=4")
+    check("g224_th_first/plain", kernel="(HWC)O H=4 W=2 C=4")
+    check("g122_th_first/flattened_point", dense_W="(CHW)O H=1 W=1 C=3")
+    check("g122_th_first/joined", hidden_W="(CHW)O H=4 W=4 C=5", dense_W="IO")
+    statistics = ("gamma", "beta", "running_mean", "running_std")
+    check("g122_th_first/flattened_norm", **{f"norm_{leaf}": "(CHW) H=4 W=3 C=3" for leaf in statistics})
+    check("g224_th_first/sequence", kernel="(CW)O W=5 C=4")
+    check("g224_th_last/sequence", kernel="(WC)O W=5 C=4")
+    check("g122_th_first/sequence", dense_W="(WC)O W=5 C=4")
+    check("g122_th_first/nested", deep_W="(CHW)O H=4 W=3 C=2", last_W="IO")
+    check("g122_th_first/film", step_W="(CHW)O H=4 W=3 C=3")
+    check("g224_th_first/film_lstm", recurrent_kernel="I(GU) G=ifco")
+    check("g224_th_first/film_lstm", kernel="(HWC)(GU) H=3 W=2 C=2 G=ifco")
+    check("g122_th_first/film_lstm", last_W_i="(CHW)(GU) H=3 W=2 C=2 G=i", last_U_i="I(GU) G=i")
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def _without(key: str) -> Callable[[Document], Document]:
 
 
 def _declarations() -> dict[str, Invalid]:
-    empty = compact(File([]).document())
+    empty = compact(File([]).document(table_digest({})))
     plain = framed(
         {"__metadata__": {"format": "pt"}, "tensor": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}, b"\0"
     )
@@ -321,7 +321,13 @@ def _tensors() -> dict[str, Invalid]:
         "role_list": item("a role that is a list", kernel, schema=True, role=["conv.kernel"]),
         "layout_index_too_large": item("a layout that is not in the table", kernel, "2", schema=False, layout=2),
         "layout_index_negative": item("a layout before the table", kernel, "-1", schema=True, layout=-1),
-        "layout_index_true": item("a layout that is true", kernel, schema=True, layout=True),
+        "layout_index_true": _bent(
+            lambda document: {**_change(document, layout=True), "layouts": ["O", "C"]},
+            "a layout that is true",
+            BIAS.name,
+            schema=True,
+            tensors=(BIAS,),
+        ),
         "layout_index_null": item("a layout that is null", kernel, schema=True, layout=None),
         "layout_index_text": item("a layout that is text, not an index", kernel, schema=True, layout="HWIO"),
         "origin_number": item("an origin that is a number", kernel, "origin", schema=True, origin=1),

@@ -119,7 +119,7 @@ class Architecture:
                 try:
                     tensors.append(_as_parameter(tensor, parameter, convention))
                 except FormatError as error:
-                    problems.append(Problem("shape", error.message, name))
+                    problems.append(Problem("shape", error.message, name, error.remedy))
             elif reason is not None or tensor.role in ("optimizer", "moving_average", "counter", "other"):
                 dropped[name] = reason or f"its role is {tensor.role}"
             else:
@@ -135,8 +135,12 @@ class Architecture:
         return Bundle(tensors, self._metadata(bundle, dialect)), dropped
 
     def spell(self, bundle: Bundle, dialect: Dialect) -> Bundle:
-        """A canonical bundle with the layer names of a dialect, its layers listed in the dialect's order."""
+        """A canonical bundle with the layer names of a dialect, its layers listed in the dialect's order.
+
+        ``metadata["names"]`` has what the dialect calls each tensor.
+        """
         spelled = self._layer_names[dialect.name]
+        names = {parameter.name: name for name, parameter in self.names(dialect.name).items()}
         by_layer: dict[str, list[str]] = {}
         tensors = []
         for tensor in bundle.values():
@@ -148,7 +152,7 @@ class Architecture:
             by_layer.setdefault(layer, []).append(tensor.name)
         layers = [{"name": name, "tensors": by_layer.get(name, [])} for _, name in self.layer_order(dialect.name)]
         kept = {key: value for key, value in bundle.metadata.items() if key != "keras"}
-        return Bundle(tensors, {**kept, "layers": layers, "dialect": dialect.name})
+        return Bundle(tensors, {**kept, "layers": layers, "names": names, "dialect": dialect.name})
 
     def _metadata(self, bundle: Bundle, dialect: Dialect) -> dict[str, Any]:
         epsilon = {
@@ -180,7 +184,10 @@ class Architecture:
 def _as_parameter(tensor: Tensor, parameter: Parameter, convention: Convention) -> Tensor:
     layout = same_axes(parameter.layout, convention.layouts.get(parameter.role, ()))
     if layout is None:
-        raise FormatError(f"the format keeps no {parameter.role} in axes {parameter.layout}")
+        raise FormatError(
+            f"the format keeps no {parameter.role} in axes {parameter.layout}, or the file does not settle its order",
+            remedy="state it with --option data_format=... where the adapter has that option",
+        )
     renamed = replace(
         tensor,
         name=parameter.name,

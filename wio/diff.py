@@ -206,9 +206,10 @@ class _Comparison:
             return self._half_declared(a, b)
         if a.role != b.role:
             return Pair(a.name, b.name, CHANGED, detail=f"role {a.role} against {b.role}")
+        unsettled = [t for t in (a, b) if t.layout is not None and "?" in t.layout.letters]
+        if unsettled and (a.layout != b.layout or not self._same_flatten):
+            return self._half_declared(a, b)
         if a.layout is None or b.layout is None or a.layout == b.layout:
-            if a.layout is not None and "?" in a.layout.letters and not self._same_flatten:
-                return self._half_declared(a, b)
             return self._as_stored(a, b)
         return self._neutral(a, b)
 

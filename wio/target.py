@@ -1,0 +1,81 @@
+"""Targets of formats that keep one array under one name: what most adapters need to write (Keras HDF5 needs more)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wio.adapter import Convention, Slot, Target
+from wio.bundle import Bundle, Tensor, declare_remedy
+from wio.errors import LayoutError, Problem
+from wio.layout import Layout
+from wio.roles import NOT_WEIGHTS, same_axes
+
+
+def unchanged_target(bundle: Bundle, metadata: Mapping[str, Any] | None = None) -> Target:
+    """Every tensor as it is, under the name it had in its source: the road back into the format it came from."""
+    slots = tuple(
+        Slot(
+            t.origin or t.name,
+            t.role,
+            t.layout,
+            t.layer,
+            t.layer,
+            None,
+            "the target keeps it as the source does",
+            t.name,
+        )
+        for t in bundle.values()
+    )
+    notes = ("source and target follow one convention: nothing is rearranged",)
+    return Target(slots, dict(bundle.metadata if metadata is None else metadata), {}, notes=notes)
+
+
+def plain_target(
+    bundle: Bundle,
+    convention: Convention,
+    spell: Callable[[Tensor], str],
+    metadata: Mapping[str, Any],
+    notes: tuple[str, ...] = (),
+) -> Target:
+    """One slot for each declared weight, named by ``spell``, in the layout that ``convention`` has for its role.
+
+    Where the bundle's architecture has a dialect for the target, that dialect's names hold and ``spell`` is not asked.
+    What is undeclared, has no layout in the format, or has rows of unknown make-up, is a problem of the target. Tensors
+    that are no weights (optimizer slots, counters) are dropped, and say so.
+    """
+    names = bundle.metadata.get("names", {})
+    slots, problems, dropped = [], [], {}
+    for tensor in bundle.values():
+        if tensor.role in NOT_WEIGHTS:
+            dropped[tensor.name] = f"its role is {tensor.role}: no weight of the network"
+            continue
+        try:
+            layout = _layout(tensor, convention)
+        except LayoutError as error:
+            problems.append(Problem("layout", error.message, tensor.name, error.remedy))
+            continue
+        name = names.get(tensor.name) or spell(tensor)
+        slots.append(Slot(name, tensor.role, layout, tensor.layer, tensor.layer))
+    taken: dict[str, int] = {}
+    for slot in slots:
+        taken[slot.name] = taken.get(slot.name, 0) + 1
+    twice = [name for name, count in taken.items() if count > 1]
+    problems += [Problem("twice", "two tensors would have this name", name) for name in twice]
+    return Target(tuple(slots), metadata, dropped, tuple(problems), notes)
+
+
+def _layout(tensor: Tensor, convention: Convention) -> Layout:
+    if tensor.role is None or tensor.layout is None:
+        what = "role" if tensor.role is None else "layout"
+        raise LayoutError(f"its {what} is not declared, so it cannot be converted", remedy=declare_remedy(tensor.name))
+    found = same_axes(tensor.layout, convention.layouts.get(tensor.role, ()))
+    if found is None:
+        known = ", ".join(map(str, convention.layouts.get(tensor.role, ()))) or "none"
+        raise LayoutError(f"the format has no {tensor.role} in layout {tensor.layout}; its layouts for it: {known}")
+    if "?" in found.letters:
+        raise LayoutError(
+            f"what the axis (?) of {tensor.layout} is made of is not declared, and the target may order it otherwise",
+            remedy=f"--declare '{tensor.name}={tensor.role}:(HWC)O H=.. W=.. C=..', or IO if it is no flattened map",
+        )
+    return found

@@ -101,7 +101,7 @@ def bundles(draw: st.DrawFn) -> tuple[Bundle, dict[str, bytes]]:
 
 
 @given(bundles())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_written_is_read(tmp_path: Path, case: tuple[Bundle, dict[str, bytes]]) -> None:
     bundle, stored = case
     path = tmp_path / "a.wio"
@@ -603,7 +603,9 @@ def test_a_flipped_bit_anywhere_is_found_or_changes_no_value(small: Path) -> Non
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300
+)
 def test_any_declaration_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     """A declaration in which anything may stand anywhere: an error of ours, never another."""
     tensors = [floats("a/w", (2, 2), role="dense.kernel", layout="IO"), strings("s", (1,), [b"xy"])]
@@ -622,7 +624,9 @@ def test_any_declaration_is_read_or_refused(tmp_path: Path, data: st.DataObject)
 
 
 @given(st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300)
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300
+)
 def test_any_header_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     """The same for the header; what we accept, the reference reader accepts too."""
     file = File([floats("a", (2, 2)), strings("s", (1,), [b"xy"])])

@@ -12,12 +12,13 @@ from wio.errors import LayoutError
 from wio.layout import Layout
 
 _VECTOR = ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")
-_DENSE = ("IO", "(HWC)O", "(WC)O", "(DHWC)O", "(?)O")
+# What comes in: features, or a flattened map (also at each step of a recurrent layer).
+_ROWS = ("I", "(HWC)", "(WC)", "(DHWC)", "(?)")
 
 
 def _recurrent(gates: str) -> dict[str, tuple[str, ...]]:
     return {
-        "kernel": (f"I(GU) G={gates}",),
+        "kernel": tuple(f"{row}(GU) G={gates}" for row in _ROWS),
         "recurrent_kernel": (f"I(GU) G={gates}",),
         "bias": (f"(GU) G={gates}", f"B(GU) G={gates}"),
     }
@@ -33,7 +34,7 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
     "separable.depthwise_kernel": ("WCM", "HWCM"),
     "separable.pointwise_kernel": ("WIO", "HWIO"),
     "separable.bias": ("O",),
-    "dense.kernel": _DENSE,
+    "dense.kernel": tuple(f"{row}O" for row in _ROWS),
     "dense.bias": ("O",),
     "embedding.table": ("IO",),
     "batch_norm.gamma": _VECTOR,
@@ -45,7 +46,7 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
     "instance_norm.gamma": _VECTOR,
     "instance_norm.beta": _VECTOR,
     "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
-    "rnn.kernel": ("IU",),
+    "rnn.kernel": tuple(f"{row}U" for row in _ROWS),
     "rnn.recurrent_kernel": ("IU",),
     "rnn.bias": ("U",),
     **{f"lstm.{role}": layouts for role, layouts in _recurrent("ifco").items()},
@@ -55,7 +56,7 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
     "conv_lstm.bias": ("(GO) G=ifco",),
     "locally_connected.kernel": ("X(WI)O", "(YX)(HWI)O"),
     "locally_connected.bias": ("XO", "YXO"),
-    "maxout.kernel": ("MIO",),
+    "maxout.kernel": tuple(f"M{row}O" for row in _ROWS),
     "maxout.bias": ("MO",),
     "highway.kernel": ("IO",),
     "highway.carry_kernel": ("IO",),

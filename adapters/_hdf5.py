@@ -87,7 +87,7 @@ class H5File:
         return {name: self._attribute(group, path, name) for name in group.attrs}
 
     def text_type(self, path: str, name: str) -> str | None:
-        """How an attribute stores text, ``ascii-variable`` or ``utf-8-12``; None if it is not there or holds no text."""
+        """How an attribute stores text, ``ascii-variable`` or ``utf-8-12``; None if it holds none or is not there."""
         import h5py
 
         attributes = self.group(path).attrs

@@ -77,7 +77,8 @@ def _write_names(group: Any, attribute: str, names: Sequence[str], facts: Mappin
         return
     if facts["family"] != "2.2":
         raise WioError(
-            f"{len(names)} names do not fit into one HDF5 attribute, and Keras {facts['family']} cannot read it in parts",
+            f"{len(names)} names do not fit into one HDF5 attribute, "
+            f"and Keras {facts['family']} cannot read it in parts",
             remedy="write for keras=2.2",
         )
     chunks = 1

@@ -312,7 +312,7 @@ class _Reading:
             raise FormatError(f"{self._file.name}: the dataset {DECLARATIONS!r} is not what wio writes there") from None
 
     def _names_type(self, layers: list[dict[str, Any]]) -> str:
-        """How the lists of names are stored: ``fixed`` by h5py 2, of variable length by h5py 3 where it takes a list."""
+        """How the lists of names are stored: ``fixed`` by h5py 2, of variable length by h5py 3."""
         lists = [(self._root, "layer_names"), *((f"{self._root}/{layer['name']}", "weight_names") for layer in layers)]
         types = {text for group, name in lists if (text := self._file.text_type(group, name)) is not None}
         [text, *others] = types or {"fixed"}

@@ -1,4 +1,4 @@
-"""The adapter `tf-checkpoint`: TensorFlow checkpoints, V1 and V2, read without TensorFlow.
+"""The adapter `tf-checkpoint`: TensorFlow checkpoints, V1 and V2 read, V2 written, without TensorFlow.
 
 A tensor's name is the variable's name, or the key of an object graph as TensorFlow spells it. Neither format records
 roles; of an object graph, only slot variables and the save counter are known for what they are.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wio.adapter import Adapter, Convention
+from wio.adapter import Adapter, Convention, Option, Target
 from wio.adapters._tf_paths import INDEX, locate, looks_like_checkpoint
 from wio.bundle import Bundle
 from wio.errors import DigestError, FormatError
@@ -46,6 +46,17 @@ class TFCheckpoint(Adapter):
 
     name = "tf-checkpoint"
     description = "TensorFlow checkpoints V1 and V2, and the variables of a SavedModel"
+    writes = True
+    options = (
+        Option("shards", "the number of data files to write", (), "1", writing=True),
+        Option(
+            "state",
+            "write the folder's `checkpoint` file too, naming this one alone",
+            ("no", "yes"),
+            "no",
+            writing=True,
+        ),
+    )
 
     def sniff(self, path: Path) -> int:
         return 10 if looks_like_checkpoint(path) else 0
@@ -80,5 +91,20 @@ class TFCheckpoint(Adapter):
         return read_v2(found, Table(tables[0].file, copy=True))
 
     def convention(self, **options: str) -> Convention:
-        self.checked(options, writing=False)
+        self.checked(options, writing=True)
         return Convention.of(_CONVENTION)
+
+    def target(self, bundle: Bundle, **options: str) -> Target:
+        """A checkpoint passes unchanged; other weights are named LAYER/WEIGHT, or by their architecture's dialect."""
+        from wio.adapters._tf_target import checkpoint_target
+        from wio.adapters._tf_writer import shard_count
+
+        shard_count(self.checked(options, writing=True)["shards"])
+        return checkpoint_target(bundle, self.convention())
+
+    def write(self, path: Path, bundle: Bundle, **options: str) -> None:
+        """Writes a V2 checkpoint of that prefix: data files first, the index last."""
+        from wio.adapters._tf_writer import shard_count, write_v2
+
+        settled = self.checked(options, writing=True)
+        write_v2(path, bundle, shard_count(settled["shards"]), state=settled["state"] == "yes")

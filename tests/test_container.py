@@ -81,14 +81,16 @@ def bundles(draw: st.DrawFn) -> tuple[Bundle, dict[str, bytes]]:
         dtype, shape, raw = draw(arrays())
         stored[name] = raw
         letters = draw(st.permutations("OIHW"))[: len(shape)]
+        # A layout that no role has is declared without one.
+        layout = draw(st.sampled_from([None, Layout(tuple(letters))]))
         tensors.append(
             Tensor(
                 name,
                 dtype,
                 shape,
                 lambda raw=raw, dtype=dtype, shape=shape: from_bytes(raw, dtype, shape),  # type: ignore[misc]
-                role=draw(st.sampled_from([None, "other", "counter"])),
-                layout=draw(st.sampled_from([None, Layout(tuple(letters))])),
+                role=None if layout is not None else draw(st.sampled_from([None, "other", "counter"])),
+                layout=layout,
                 origin=draw(st.none() | NAMES),
                 layer=draw(st.just("") | NAMES.filter(lambda layer: layer != "\0")),
             )

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import pytest
 from keras_judge import (
     KERAS_3,
@@ -136,7 +135,7 @@ def in_keras_22(config: dict[str, Any]) -> dict[str, Any]:
 
 def weight_groups(path: Path) -> list[tuple[str, list[str]]]:
     with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         names = [name.decode() for name in root.attrs["layer_names"]]
         return [(n, found) for n in names if (found := [w.decode() for w in root[n].attrs["weight_names"]])]
 
@@ -249,7 +248,9 @@ def converted_by_keras_2(kind: str, target: Tag) -> bool:
     It converts what TimeDistributed holds twice, and joins the gates of ConvLSTM2D along the wrong axis if they are
     stored filters first (keras 2.2.4 engine/saving.py, preprocess_weights_for_loading).
     """
-    return kind not in ("TimeDistConv2D", *ONLY_KERAS_1) and not (kind in ("ConvLSTM2D", "SeparableConv2D") and target.first)
+    return kind not in ("TimeDistConv2D", *ONLY_KERAS_1) and not (
+        kind in ("ConvLSTM2D", "SeparableConv2D") and target.first
+    )
 
 
 def says_tensorflow(path: Path) -> Path:
@@ -257,7 +258,7 @@ def says_tensorflow(path: Path) -> Path:
     copied = path.with_suffix(".says.h5")
     shutil.copy(path, copied)
     with h5py.File(copied, "r+") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         root.attrs["backend"] = b"tensorflow"
         if "keras_version" in root.attrs:
             del root.attrs["keras_version"]
@@ -277,7 +278,9 @@ def test_the_target_computes_what_the_source_computed(source: str, courts: dict[
 
 # --- what cannot be
 
-REFUSED = [(source, target) for source in SAVED.values() for target in TAGS if not exists(kind_of(source.layer), target)]
+REFUSED = [
+    (source, target) for source in SAVED.values() for target in TAGS if not exists(kind_of(source.layer), target)
+]
 
 
 @pytest.mark.parametrize("layer", sorted({source.layer for source, _ in REFUSED}))
@@ -365,9 +368,9 @@ def test_from_there_it_goes_on_as_if_directly(
 
 
 def arrays(path: Path) -> list[tuple[str, tuple[int, ...], bytes]]:
-    """Every array of a file in the order in which Keras reads them: without names, which other versions spell otherwise."""
+    """Every array of a file in the order in which Keras reads them; names are spelled otherwise by other versions."""
     with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         return [
             (str(root[group][name].dtype), root[group][name].shape, root[group][name][()].tobytes())
             for group, names in weight_groups(path)
@@ -376,9 +379,7 @@ def arrays(path: Path) -> list[tuple[str, tuple[int, ...], bytes]]:
 
 
 @pytest.mark.parametrize("target", TAGS, ids=lambda target: target.name)
-def test_a_file_looks_like_that_of_the_real_keras(
-    target: Tag, converted: dict[tuple[str, str], Conversion]
-) -> None:
+def test_a_file_looks_like_that_of_the_real_keras(target: Tag, converted: dict[tuple[str, str], Conversion]) -> None:
     real = {kind_of(source.layer): source for source in SAVED.values() if source.tag == target}
     compared = set()
     for conversion in converted.values():
@@ -401,7 +402,7 @@ def looks(path: Path) -> list[tuple[str, list[tuple[str, tuple[int, ...]]]]]:
         return re.sub(r"_\d+", "", name.removeprefix("separable_conv2d_1/") if "/" in name else name)
 
     with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         groups = weight_groups(path)
         return [(counted(g), [(counted(n), root[g][n].shape) for n in names]) for g, names in groups]
 
@@ -419,14 +420,14 @@ def leaves(path: Path) -> list[list[tuple[str, tuple[int, ...]]]]:
         return found[1]
 
     with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         return [[(leaf(n), root[g][n].shape) for n in names] for g, names in weight_groups(path)]
 
 
 def attributes(path: Path) -> dict[str, Any]:
     """The attributes of the group that lists the layers, and their types; names and their lengths left out."""
     with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         found = {key: attribute(root, key) for key in root.attrs}
     return {
         key: (kind if isinstance(kind, str) else (kind[0], kind[2]), None if key == "layer_names" else (shape, value))

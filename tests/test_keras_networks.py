@@ -125,9 +125,7 @@ def test_the_target_computes_what_the_source_computed(source: str, verdicts: dic
 
 
 @pytest.mark.parametrize("family", ["1.2", "2.0"])
-def test_names_that_an_old_keras_cannot_read_are_refused(
-    family: str, saved: dict[str, Saved], tmp_path: Path
-) -> None:
+def test_names_that_an_old_keras_cannot_read_are_refused(family: str, saved: dict[str, Saved], tmp_path: Path) -> None:
     source = saved["g224_th_last/long_names"].full
     with pytest.raises(WioError, match=f"Keras {family} cannot read it in parts") as error:
         import_into(source, tmp_path / "out.h5", adapter="keras-theano", options={"keras": family})
@@ -136,7 +134,7 @@ def test_names_that_an_old_keras_cannot_read_are_refused(
 
 
 def test_layouts_follow_what_is_flattened(saved: dict[str, Saved]) -> None:
-    """What each network is there for, as the reader declares it: sizes worked out layer by layer, in the right order."""
+    """What each network is there for, as the reader declares it: sizes worked out layer by layer, in their order."""
 
     def check(source: str, **expected: str) -> None:
         bundle = wio.open(saved[source].full, adapter=saved[source].tag.adapter)

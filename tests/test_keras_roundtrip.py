@@ -93,11 +93,11 @@ def stored(path: Path) -> list[tuple[str, tuple[int, ...], bytes]]:
     """Every array in the order in which Keras reads them."""
     found = []
     with h5py.File(path, "r") as file:
-        root = file["model_weights"] if "model_weights" in file else file
+        root = file.get("model_weights", file)
         for layer in root.attrs["layer_names"]:
             group = root[layer]
-            for name in group.attrs["weight_names"]:
-                found.append((str(group[name].dtype), group[name].shape, group[name][()].tobytes()))
+            arrays = [group[name] for name in group.attrs["weight_names"]]
+            found += [(str(array.dtype), array.shape, array[()].tobytes()) for array in arrays]
     return found
 
 

@@ -319,6 +319,9 @@ def _tensors() -> dict[str, Invalid]:
         "role_unknown": item("a role that is not in the list", kernel, "conv.filter", schema=True, role="conv.filter"),
         "role_null": item("a role that is null", kernel, schema=True, role=None),
         "role_list": item("a role that is a list", kernel, schema=True, role=["conv.kernel"]),
+        "role_against_layout": item(
+            "a role that cannot have that layout", kernel, "dense.kernel", schema=False, role="dense.kernel"
+        ),
         "layout_index_too_large": item("a layout that is not in the table", kernel, "2", schema=False, layout=2),
         "layout_index_negative": item("a layout before the table", kernel, "-1", schema=True, layout=-1),
         "layout_index_true": _bent(

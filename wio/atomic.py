@@ -22,7 +22,9 @@ def atomic_output(path: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise WioError(f"{path} is a folder", remedy="name the file to write")
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    if target.exists() and not target.is_file():
+        raise WioError(f"{path} is no regular file, and would be replaced by one", remedy="name a file to write")
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:

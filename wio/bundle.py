@@ -38,7 +38,8 @@ class Tensor:
     """A named array with a declared meaning, or none declared, whose bytes are read on demand.
 
     ``load``    gives the stored values: a C-contiguous little-endian array of ``shape`` (an object array of bytes
-                for strings and variants), often a read-only view of a mapped file. May raise FormatError.
+                for strings and variants), often a read-only view of a mapped file. May raise FormatError. What it gave
+                out stays as it is: other threads may still read it when the next tensor is loaded.
     ``origin``  the tensor's name in its source where that differs from ``name``.
     ``layer``   the layer it belongs to, "" for none; by default what :func:`default_layer` takes its name to say.
     ``digest``  SHA-256 (hex) of the stored bytes where the source records it; not checked by ``load``.
@@ -126,7 +127,7 @@ class Tensor:
         if self.layout is None:
             raise LayoutError(f"{self.name}: its layout is not declared", remedy=declare_remedy(self.name, str(target)))
         extents = self.layout.extents(self.shape)
-        target = target.with_sizes(dict(self.layout.sizes))
+        target = target.with_sizes(extents)
         steps = rearrange(self.layout.with_sizes(dict(target.sizes)), target)
         if not steps:
             return replace(self, layout=target)

@@ -21,7 +21,7 @@ def take_gates(tensor: Tensor, gates: str) -> Tensor:
     layout = tensor.layout
     if layout is None or layout.gates is None or not set(gates) <= set(layout.gates):
         raise LayoutError(f"{tensor.name}: layout {layout} does not hold the gates {gates}")
-    whole = tensor.to(ungrouped(layout, "G"))
+    whole = tensor.to(replace(ungrouped(layout, "G"), values=None))
     places = [layout.gates.index(gate) for gate in gates]
     axis = _gate_axis(whole)
     shape = tuple(len(gates) if k == axis else extent for k, extent in enumerate(whole.shape))
@@ -38,7 +38,7 @@ def join_gates(tensors: Sequence[Tensor]) -> Tensor:
         if tensor.layout is None or tensor.layout.gates is None:
             raise LayoutError(f"{tensor.name}: layout {tensor.layout} holds no gates")
         wanted = ungrouped(first.layout, "G")
-        apart.append(tensor.to(Layout(wanted.axes, wanted.flipped, wanted.values, (), tensor.layout.gates)))
+        apart.append(tensor.to(Layout(wanted.axes, wanted.flipped, None, (), tensor.layout.gates)))
     shapes = {tuple(extent for k, extent in enumerate(t.shape) if k != _gate_axis(t)) for t in apart}
     if len(shapes) > 1 or len({t.dtype for t in apart}) > 1:
         raise LayoutError(

@@ -102,6 +102,15 @@ def same_axes(layout: Layout, candidates: tuple[Layout, ...]) -> Layout | None:
     return matches[0].with_sizes(dict(layout.sizes)) if matches else None
 
 
+def contradiction(role: str, layout: Layout) -> str | None:
+    """What is wrong about a tensor of that role having that layout, or None."""
+    try:
+        neutral(role, layout)
+    except LayoutError as error:
+        return error.message
+    return None
+
+
 @lru_cache(maxsize=4096)
 def neutral(role: str, layout: Layout) -> Layout:
     """The neutral layout of a tensor of that role which now has ``layout``."""

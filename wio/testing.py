@@ -99,6 +99,12 @@ class AdapterContract:
         assert list(first) == list(second)
         assert all(bytes(first[name].stored()) == bytes(second[name].stored()) for name in first)
 
+    def test_what_it_gave_out_stays(self, tmp_path: Path) -> None:
+        """Writers hash and write a tensor while the next one is read, so a buffer must not be used again."""
+        bundle = self.bundle(tmp_path)
+        held = {name: (tensor.stored(), bytes(tensor.stored())) for name, tensor in bundle.items()}
+        assert all(bytes(view) == copy for view, copy in held.values())
+
     def test_metadata_is_json(self, tmp_path: Path) -> None:
         metadata = self.bundle(tmp_path).metadata
         text = json.dumps(metadata, allow_nan=False)

@@ -1,7 +1,7 @@
 """Keras files that others trained and published, years before wio: converted, then loaded by real Kerases.
 
-WIO_CORPUS names the folder with `keras1_theano_cats_dogs.h5`, a Keras 1.1.1 model trained on Theano, and the .npz beside
-it: an input and what Keras 1.2.2 on Theano 1.0.5 computed from it, layer by layer. The others come from PyPI.
+WIO_CORPUS names the folder with `keras1_theano_cats_dogs.h5`, a Keras 1.1.1 model trained on Theano, and the .npz
+beside it: an input and what Keras 1.2.2 on Theano 1.0.5 computed from it, layer by layer. The others come from PyPI.
 """
 
 from __future__ import annotations

@@ -147,7 +147,9 @@ def nested(k):
     extractor = k.model(inside, x, name="extractor")
     shape = (2, 4, 3) if k.first else (4, 3, 2)
     deepest = k.sequential([k.Dense(4, name="deep", input_shape=(24,))], name="deepest")
-    top = k.sequential([k.Flatten(input_shape=shape), deepest, k.norm("norm_c", axis=-1), k.dense(2, "last")], name="top")
+    top = k.sequential(
+        [k.Flatten(input_shape=shape), deepest, k.norm("norm_c", axis=-1), k.dense(2, "last")], name="top"
+    )
     entry = k.image(8, 8, 3)
     return k.model(entry, top(extractor(k.conv(3, 2, 3, "before")(entry))))
 
@@ -181,7 +183,10 @@ def long_names(k):
     """Names that do not fit into one HDF5 attribute: layer_names of the model, weight_names of the model in it."""
     entry = k.Input(shape=(3,))
     inner = k.sequential(
-        [k.Dense(3, name=f"inner_{i:02}_" + "n" * 1990, **({"input_shape": (3,)} if i == 0 else {})) for i in range(17)],
+        [
+            k.Dense(3, name=f"inner_{i:02}_" + "n" * 1990, **({"input_shape": (3,)} if i == 0 else {}))
+            for i in range(17)
+        ],
         name="inner",
     )
     x = inner(entry)
@@ -308,7 +313,7 @@ def keras_3_layer(keras, document):
 
 @functools.lru_cache(maxsize=1)
 def hard_sigmoid_of_keras_2(keras):
-    """Keras 3 has another slope under that name. Registered, because Bidirectional copies its layer by configuration."""
+    """Keras 3 has another slope under that name. Registered: Bidirectional copies its layer by configuration."""
 
     @keras.saving.register_keras_serializable("wio")
     def hard_sigmoid_of_keras_2(x):

@@ -18,8 +18,6 @@ The jobs are one JSON document:
 ``whole`` builds the model from the file itself (``load_model``). A load that raises is reported, not fatal.
 """
 
-# ruff: noqa: B905 - judges run under older Pythons too, whose zip() knows no `strict`
-
 from __future__ import annotations
 
 import argparse

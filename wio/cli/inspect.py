@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     resolved = open_resolved(path, adapter, key_values(arguments.source_options), declarations(arguments))
     bundle = resolved.bundle
     digests = _digests(bundle, arguments.json) if arguments.digests else {}
+    if arguments.digests and resolved.adapter.name == "wio":
+        _receipt_of(path)
     if arguments.json:
         print_json({"adapter": resolved.adapter.name, "metadata": bundle.metadata, "tensors": _rows(bundle, digests)})
         return 0
@@ -129,15 +131,21 @@ def _digests(bundle: Bundle, quiet: bool) -> dict[str, str]:
 
 def _receipt(path: Path, adapter: str | None) -> int:
     from wio.cli.output import print_json
-    from wio.container import WioFileReader
     from wio.errors import UsageError
     from wio.plugins import adapter_named, detect
 
     chosen = adapter_named(adapter) if adapter else detect(path)
     if chosen.name != "wio":
         raise UsageError(f"only .wio files keep a receipt; {path} is read by {chosen.name}")
-    receipt = WioFileReader(path).receipt()
+    receipt = _receipt_of(path)
     if receipt is None:
         raise UsageError(f"{path} has no receipt")
     print_json(receipt)
     return 0
+
+
+def _receipt_of(path: Path) -> dict[str, Any] | None:
+    """The receipt of a .wio file, its digest checked."""
+    from wio.container import WioFileReader
+
+    return WioFileReader(path).receipt()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wio.diff import diff as diff
     from wio.errors import WioError as WioError
     from wio.layout import Layout as Layout
+    from wio.live import load_into as load_into
 
 # Loaded on first use, so that `import wio` and `wio --help` stay quick.
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "export": "wio.api",
     "import_into": "wio.api",
     "diff": "wio.diff",
+    "load_into": "wio.live",
     "Bundle": "wio.bundle",
     "Tensor": "wio.bundle",
     "Layout": "wio.layout",

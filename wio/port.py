@@ -281,7 +281,7 @@ def import_into(
         raise AdapterError(f"{adapter} can be read, not written")
     resolved = open_resolved(source, source_adapter, source_options, told)
     settled = chosen.checked(options or {}, writing=True)
-    bundle = _spelled(resolved.bundle, chosen.name, told)
+    bundle = spelled(resolved.bundle, chosen.name, told)
     target = chosen.target(bundle, **settled)
     plan = make_plan(bundle, target, chosen.name, settled, resolved.dropped)
     if dry_run:
@@ -292,7 +292,7 @@ def import_into(
     return plan
 
 
-def _spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:
+def spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:
     """A canonical bundle of an architecture with the layer names that its dialect for the target has."""
     identity = bundle.metadata.get("architecture")
     if identity is None:

@@ -1,0 +1,81 @@
+"""Into a live model: strict, and judged by what the model then computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import wio
+from wio.errors import PlanError
+
+# TensorFlow's variables speak NumPy 1 to NumPy 2; that is between the two of them.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def model(seed: int) -> Any:
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential(
+        [
+            keras.layers.Input((7, 6, 2)),
+            keras.layers.Conv2D(3, (3, 2), name="conv"),
+            keras.layers.BatchNormalization(name="bn"),
+            keras.layers.Flatten(name="flat"),
+            keras.layers.Dropout(0.5, name="drop"),
+            keras.layers.Dense(4, name="fc"),
+        ]
+    )
+
+
+def shaken(seed: int) -> Any:
+    """A model whose every weight, statistics included, is its own."""
+    made = model(seed)
+    rng = np.random.default_rng(seed)
+    for variable in made.weights:
+        variable.assign(np.abs(rng.standard_normal(variable.shape)).astype(np.float32))
+    return made
+
+
+X = np.random.default_rng(9).standard_normal((2, 7, 6, 2)).astype(np.float32)
+
+
+def test_a_keras_model_computes_the_same_afterwards(tmp_path: Path) -> None:
+    source, target = shaken(1), shaken(2)
+    source.save(tmp_path / "m.h5")
+    wio.export(tmp_path / "m.h5", tmp_path / "m.wio")
+    assert not np.allclose(source(X), target(X))
+    wio.load_into(target, tmp_path / "m.wio")
+    np.testing.assert_array_equal(np.asarray(source(X)), np.asarray(target(X)))
+
+
+def test_from_theano_by_way_of_a_file(tmp_path: Path) -> None:
+    """Kernels that run backwards in the file are turned for the model."""
+    source, target = shaken(3), shaken(4)
+    source.save(tmp_path / "m.h5")
+    wio.import_into(tmp_path / "m.h5", tmp_path / "th.h5", adapter="keras-theano")
+    wio.load_into(target, tmp_path / "th.h5")
+    np.testing.assert_array_equal(np.asarray(source(X)), np.asarray(target(X)))
+
+
+def test_strict_lists_everything_and_changes_nothing(tmp_path: Path) -> None:
+    source, target = shaken(5), shaken(6)
+    source.save(tmp_path / "m.h5")
+    wio.export(tmp_path / "m.h5", tmp_path / "m.wio", drop=["*conv/bias", "*bn/gamma"])
+    before = [np.asarray(variable) for variable in target.weights]
+    with pytest.raises(PlanError) as error:
+        wio.load_into(target, tmp_path / "m.wio")
+    assert {p.tensor for p in error.value.problems} == {"conv/bias", "bn/gamma"}
+    for variable, old in zip(target.weights, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(variable), old)
+    wio.load_into(target, tmp_path / "m.wio", strict=False)
+    assert (np.asarray(target.get_layer("bn").gamma) == before[2]).all(), "beta must not take gamma's place"
+    np.testing.assert_array_equal(np.asarray(target.get_layer("fc").kernel), np.asarray(source.get_layer("fc").kernel))
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    shaken(7).save(tmp_path / "m.h5")
+    with pytest.raises(wio.WioError, match="neither"):
+        wio.load_into(object(), tmp_path / "m.h5")

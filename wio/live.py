@@ -1,0 +1,124 @@
+"""Weights into a model that is in memory: a Keras 3 model on any backend, or a torch module.
+
+The model's own framework is of course there; nothing of it is imported before a model of it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wio.bundle import Bundle
+from wio.errors import AdapterError, PlanError, Problem
+from wio.plan import Plan, make_plan
+from wio.plugins import adapter_named
+from wio.port import Declarations, open_resolved, spelled
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def load_into(
+    model: Any,
+    source: Path | str,
+    *,
+    adapter: str | None = None,
+    arch: str | None = None,
+    dialect: str | None = None,
+    declare: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    strict: bool = True,
+) -> Plan:
+    """Fills a live model from a .wio file, or any readable one; gives the plan that was carried out.
+
+    ``model`` is a Keras 3 model or a ``torch.nn.Module``; its layers are found by name. With ``strict`` every weight of
+    the model is filled and every tensor of the file used, or PlanError lists all that are missing, unexpected or of
+    another shape and nothing is changed; without, what fits is loaded.
+    """
+    told = Declarations(arch, dialect, tuple(declare), (), tuple(drop))
+    bundle = open_resolved(source, adapter, None, told).bundle
+    kinds = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    if "torch" in kinds and "keras" not in kinds:
+        plan, ready = _planned(bundle, "torch", told, {})
+        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        fitting = _checked(ready, wanted, strict, optional=("num_batches_tracked",))
+        _fill_torch(model, {name: ready[name].numpy() for name in fitting})
+        return plan
+    if "keras" in kinds:
+        plan, ready = _planned(bundle, "keras-tf", told, {"keras": "2.2", "data_format": _keras_data_format(model)})
+        variables = _keras_variables(model, ready)
+        fitting = _checked(ready, {name: tuple(v.shape) for name, v in variables.items()}, strict)
+        values = {name: ready[name].numpy() for name in fitting}
+        for name, value in values.items():
+            variables[name].assign(value)
+        return plan
+    raise AdapterError(f"a model of type {type(model).__name__} is neither a Keras 3 model nor a torch module")
+
+
+def _planned(bundle: Bundle, adapter: str, told: Declarations, options: Mapping[str, str]) -> tuple[Plan, Bundle]:
+    chosen = adapter_named(adapter)
+    settled = chosen.checked(options, writing=True)
+    # A model in memory is always a target of its own, even for a file of the same kind.
+    named = spelled(bundle, chosen.name, told)
+    plan = make_plan(named, chosen.target(named, **settled), chosen.name, settled)
+    return plan, plan.apply()
+
+
+def _checked(
+    ready: Bundle, wanted: Mapping[str, tuple[int, ...]], strict: bool, optional: tuple[str, ...] = ()
+) -> list[str]:
+    """The names that both have, in one shape. PlanError with everything else, if ``strict``."""
+    missing = [name for name in wanted if name not in ready and not name.endswith(optional or ("\0",))]
+    problems = [Problem("missing", "the model has it, the file has not", name) for name in missing]
+    problems += [Problem("unexpected", "the model has no such weight", name) for name in ready if name not in wanted]
+    misfits = [name for name in wanted if name in ready and ready[name].shape != wanted[name]]
+    problems += [
+        Problem("shape", f"the file has {ready[name].shape}, the model {wanted[name]}", name) for name in misfits
+    ]
+    if problems and strict:
+        raise PlanError(f"the file does not fit the model: {len(problems)} problems; nothing was changed", problems)
+    return [name for name in wanted if name in ready and name not in misfits]
+
+
+def _fill_torch(model: Any, values: Mapping[str, Array]) -> None:
+    import torch
+
+    state = model.state_dict()
+    with torch.no_grad():
+        for name, array in values.items():
+            state[name].copy_(torch.from_numpy(array.copy()))
+
+
+def _keras_data_format(model: Any) -> str:
+    """The data format of the model's layers, which decides what Flatten gives to a dense layer."""
+    formats = {getattr(layer, "data_format", None) for layer in model.layers} - {None}
+    if len(formats) > 1:
+        raise AdapterError("the model mixes channels_first and channels_last layers; load its parts one by one")
+    return str(formats.pop()) if formats else "channels_last"
+
+
+def _keras_variables(model: Any, ready: Bundle) -> dict[str, Any]:
+    """The model's variables by the names that the plan gives them.
+
+    Within a layer a variable's own name (kernel, bias, gamma, ...) says which it is; where a layer has several of one
+    name (Bidirectional, nested models) their order does, which is Keras's in the plan too. If their numbers differ,
+    none of that name is matched.
+    """
+    planned = {layer["name"]: layer["tensors"] for layer in ready.metadata["layers"]}
+    found: dict[str, Any] = {}
+    for layer in model.layers:
+        by_leaf: dict[str, list[str]] = {}
+        for name in planned.get(layer.name, []):
+            by_leaf.setdefault(name.rpartition("/")[2], []).append(name)
+        variables: dict[str, list[Any]] = {}
+        for variable in layer.weights:
+            variables.setdefault(variable.name, []).append(variable)
+        for leaf, members in variables.items():
+            names = by_leaf.get(leaf, [])
+            if len(names) != len(members):
+                names = [f"{layer.name}/{leaf}" + (f" ({k})" if k else "") for k in range(len(members))]
+            found.update(zip(names, members, strict=True))
+    return found

@@ -55,18 +55,29 @@ def keras_target(bundle: Bundle, backend: str, options: Mapping[str, str]) -> Ta
     return _Targeting(bundle, convention, source, options).target()
 
 
+def _layers_left(bundle: Bundle) -> list[dict[str, Any]]:
+    """The source's layers without the tensors that were left out of the bundle."""
+    layers = []
+    for layer in bundle.metadata["layers"]:
+        pairs = zip(layer["tensors"], layer["stored_as"], strict=True)
+        kept = [(name, stored) for name, stored in pairs if name in bundle]
+        layers.append({**layer, "tensors": [n for n, _ in kept], "stored_as": [s for _, s in kept]})
+    return layers
+
+
 def _unchanged(bundle: Bundle) -> Target:
     """The file's own convention: every tensor, attribute and optimizer weight passes as it is."""
-    listed = {name for layer in bundle.metadata["layers"] for name in layer["tensors"]}
-    kept = [t for t in bundle.values() if t.name in listed or t.role == "optimizer"]
-    slots = tuple(
-        Slot(t.name, t.role, t.layout, t.layer, t.layer, t.origin, "the target keeps it as the source does", t.name)
-        for t in kept
-    )
-    left = {t.name: "not listed in a layer of the source" for t in bundle.values() if t not in kept}
-    return Target(
-        slots, bundle.metadata, left, notes=("source and target follow one convention: nothing is rearranged",)
-    )
+    layers = _layers_left(bundle)
+    listed = {name for layer in layers for name in layer["tensors"]}
+    slots, left = [], {}
+    for t in bundle.values():
+        if t.name in listed or t.role == "optimizer":
+            reason = "the target keeps it as the source does"
+            slots.append(Slot(t.name, t.role, t.layout, t.layer, t.layer, t.origin, reason, t.name))
+        else:
+            left[t.name] = "not listed in a layer of the source"
+    note = "source and target follow one convention: nothing is rearranged"
+    return Target(tuple(slots), {**bundle.metadata, "layers": layers}, left, notes=(note,))
 
 
 class _Targeting:
@@ -328,6 +339,12 @@ class _Targeting:
 
     def _notes(self) -> Iterator[str]:
         convention = self._convention
+        reshapes = self._source.get("reshapes", [])
+        if reshapes and self._bundle.metadata.get("data_format") != convention.data_format:
+            yield (
+                f"CHECK {', '.join(reshapes[:5])}: what a Reshape or Permute gives out depends on the data format, and wio "
+                "does not follow it: the weights before it are kept in the source's order"
+            )
         if not self._order and "layers" not in self._bundle.metadata:
             yield (
                 "layers are in the source's order, which need not be the model's (checkpoints are sorted by name): "

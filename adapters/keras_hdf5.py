@@ -344,6 +344,9 @@ class _Reading:
                 "full_model": self._root == WEIGHTS,
                 "attributes": attributes,
                 "names": self._names_type(layers),
+                "reshapes": [
+                    each.name for each in self._declared.values() if each.class_name in ("Reshape", "Permute")
+                ],
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
             },
         }

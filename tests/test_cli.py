@@ -250,3 +250,15 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m wio inspect {source} | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_dropped_tensor_stays_out_of_the_way_back(data: Path, tmp_path: Path) -> None:
+    """The very convention of the source, less one tensor: its layer stays, the rest is as it was."""
+    source = data / "keras_layers" / "k224_tf_last" / "ConvFlattenDense.full.h5"
+    run_wio("export", source, "--drop", "dense_*/bias", "-o", tmp_path / "d.wio")
+    run_wio("import", tmp_path / "d.wio", "--into", "keras-tf", "-o", tmp_path / "d.h5")
+    with h5py.File(source) as before, h5py.File(tmp_path / "d.h5") as after:
+        layers = [name.decode() for name in before["model_weights"].attrs["layer_names"]]
+        assert [name.decode() for name in after["model_weights"].attrs["layer_names"]] == layers
+        weights = [name.decode() for name in after["model_weights"][layers[-1]].attrs["weight_names"]]
+        assert weights == [f"{layers[-1]}/kernel:0"]

@@ -60,3 +60,8 @@ TANKBUSTER = Release(
     "tankbuster-0.2.2.tar.gz",
     "e58887260019be819d2b43f6efa605de842789af2b7f346533f7ff562e8f4918",
 )
+BASIC_PITCH = Release(
+    "basic-pitch==0.4.0",
+    "basic_pitch-0.4.0-py2.py3-none-any.whl",
+    "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
+)

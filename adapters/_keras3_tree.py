@@ -1,0 +1,200 @@
+"""The tree of a ``.weights.h5`` file: its groups with their attributes, and its variables, checked but not read.
+
+Sources: keras 3.15 ``saving_lib.py``, ``H5IOStore`` (variables are ``PATH/vars/0``, ``1``, ...; bfloat16 is opaque data
+with an attribute ``dtype``; since 3.6 the group ``vars`` has an attribute ``name``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wio.adapters._hdf5 import H5File
+from wio.adapters._keras3_archive import BufferFile, Member
+from wio.dtypes import DTYPES, DType, dtype_of
+from wio.encodings import from_bytes
+from wio.errors import FormatError, printable
+
+VARS = "vars"
+MAX_DEPTH = 64
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+# Keras 3.15 safe_get_h5_dataset: what declares far more than it stores is a shape bomb. Deflate ends at 1032:1.
+_SMALL, _MAX_RATIO = 64 << 20, 1032
+
+
+@dataclass(frozen=True, eq=False)
+class Variable:
+    """One array of the file: ``path`` is where it stands, ``attributes`` those of its dataset."""
+
+    path: str
+    dtype: DType
+    shape: tuple[int, ...]
+    load: Callable[[], Any] = field(repr=False)
+    raw: Callable[[], memoryview] | None = field(repr=False)
+    attributes: Mapping[str, Any]
+
+    @property
+    def group(self) -> str:
+        """The group of the layer that owns it, without ``vars``; "" for the model's own."""
+        owner = self.path.rpartition("/")[0]
+        return owner.removesuffix(VARS).rstrip("/")
+
+    @property
+    def index(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Groups in the file's order, each with its attributes, and variables in the order of their numbers."""
+
+    groups: Mapping[str, Mapping[str, Any]]
+    variables: tuple[Variable, ...]
+
+    def saved_name(self, path: str) -> str | None:
+        """The layer name that the group ``vars`` at a path records (keras >= 3.6), if layers can have it."""
+        document = self.groups.get(f"{path}/{VARS}".lstrip("/"), {}).get("name")
+        value = document["value"] if document and document.get("shape") == [] else []
+        name = value[0] if value else None
+        return name if isinstance(name, str) and name and "/" not in name else None
+
+    def chain(self, path: str) -> str | None:
+        """The names of the layer at a path and of those around it, ``block/conv``; None if any of them has none."""
+        names, parts = [], path.split("/")
+        for end in range(1, len(parts) + 1):
+            around = "/".join(parts[:end])
+            if f"{around}/{VARS}" in self.groups:
+                names.append(self.saved_name(around))
+        return "/".join(name for name in names if name) if names and all(names) else None
+
+
+class WeightsFile(H5File):
+    """A ``.weights.h5``: a file, or a member of an archive."""
+
+    def __init__(self, path: Path, member: Member | None = None) -> None:
+        self._member = member
+        if member is None:
+            super().__init__(path)
+            return
+        import h5py
+
+        self.name = member.what
+        try:
+            self._file = h5py.File(BufferFile(member.data), "r")
+        except _DAMAGED as error:
+            raise FormatError(f"{self.name}: not a sound HDF5 file: {error}") from None
+
+    def mapped(self) -> Any:
+        """The bytes of the HDF5 file, held against their checksum where the archive has one."""
+        if self._member is None:
+            return super().mapped()
+        self._member.verify()
+        return self._member.data
+
+    def tree(self) -> Tree:
+        """Everything in the file. Raises FormatError for links, cycles and whatever else Keras never writes."""
+        import h5py
+
+        groups: dict[str, dict[str, Any]] = {}
+        variables: list[Variable] = []
+        seen: set[int] = set()
+        waiting = [""]
+        while waiting:
+            path = waiting.pop()
+            node = self.node(path)
+            try:
+                address = int(h5py.h5o.get_info(node.id).addr)
+                names = sorted(node, key=_by_number) if isinstance(node, h5py.Group) else []
+                for name in names:
+                    name.encode("utf-8")
+            except _DAMAGED:
+                raise FormatError(f"{self.name}: {printable(path)!r} is damaged") from None
+            if address in seen or path.count("/") >= MAX_DEPTH:
+                raise FormatError(f"{self.name}: {printable(path)!r} is reached twice or lies too deep")
+            seen.add(address)
+            if isinstance(node, h5py.Group):
+                groups[path] = self._attributes_of(node, path)
+                waiting += [f"{path}/{name}".lstrip("/") for name in reversed(names)]
+            elif isinstance(node, h5py.Dataset):
+                variables.append(self._variable(node, path))
+            else:
+                raise FormatError(f"{self.name}: {printable(path)!r} is neither group nor array")
+        return Tree(groups, tuple(variables))
+
+    def _attributes_of(self, node: Any, path: str) -> dict[str, Any]:
+        try:
+            names = sorted(node.attrs)
+        except _DAMAGED:
+            raise FormatError(f"{self.name}: the attributes of {printable(path)!r} are damaged") from None
+        return {name: self._attribute(node, path, name) for name in names}
+
+    def _variable(self, node: Any, path: str) -> Variable:
+        import numpy as np
+
+        what = f"{self.name}: {printable(path)!r}"
+        attributes = self._attributes_of(node, path)
+        try:
+            if node.is_virtual or node.external:
+                raise FormatError(f"{what} keeps its values in another file, which wio does not read")
+            if node.shape is None:
+                raise FormatError(f"{what} holds nothing")
+            shape: tuple[int, ...] = tuple(int(size) for size in node.shape)
+            stored: np.dtype[Any] = node.dtype
+            offset, held = node.id.get_offset(), node.id.get_storage_size()
+        except _DAMAGED as error:
+            raise FormatError(f"{what} is damaged: {error}") from None
+        dtype = _dtype(what, stored, attributes)
+        size = math.prod(shape) * stored.itemsize
+        if size > _SMALL and size > _MAX_RATIO * held:
+            raise FormatError(f"{what} declares {size:,} bytes and stores {held:,}: no compression does that")
+        plain = offset is not None and size > 0 and stored.newbyteorder("<") == stored and held == size
+
+        def raw() -> memoryview:
+            data = self.mapped()
+            if offset < 0 or offset + size > len(data):
+                raise FormatError(f"{what} reaches beyond the end of the file")
+            return memoryview(data)[offset : offset + size]
+
+        def load() -> Any:
+            if plain:
+                return from_bytes(raw(), dtype, shape)
+            self.mapped()
+            try:
+                array = np.ascontiguousarray(node[()], stored.newbyteorder("<")).reshape(shape)
+            except _DAMAGED as error:
+                raise FormatError(f"{what} cannot be read: {error}") from None
+            return array.view(dtype.numpy)
+
+        return Variable(path, dtype, shape, load, raw if plain else None, attributes)
+
+
+def _dtype(what: str, stored: Any, attributes: Mapping[str, Any]) -> DType:
+    """The dtype of a dataset: its own, or the one that the attribute ``dtype`` gives to opaque bytes."""
+    document = attributes.get("dtype")
+    told = document["value"][0] if document and document.get("shape") == [] and document["value"] else None
+    if stored.kind == "V":
+        found = DTYPES.get(str(told))
+        if stored.names is None and stored.subdtype is None and found is not None and found.itemsize == stored.itemsize:
+            return found
+        raise FormatError(
+            f"{what} holds {stored.itemsize}-byte opaque values and no attribute that says their dtype",
+            remedy="save the model again with these weights as float32 (Keras itself cannot load them either)",
+        )
+    if stored.kind not in "biufc":
+        raise FormatError(f"{what} holds {stored}, which no variable of Keras is")
+    import numpy as np
+
+    try:
+        return dtype_of(np.empty(0, stored.newbyteorder("<")))
+    except FormatError as error:
+        raise FormatError(f"{what}: {error.message}") from None
+
+
+def _by_number(name: str) -> tuple[int, int, str]:
+    """``vars`` before the layers inside, and variables in their order: 2 before 10."""
+    if name.isascii() and name.isdigit() and len(name) < 10:
+        return 0, int(name), name
+    return (1 if name == VARS else 2), 0, name

@@ -1,0 +1,119 @@
+"""Writes ``.weights.h5`` and ``.keras`` as a tree recorded from a real one, values filled in."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wio.adapters._hdf5 import write_attribute
+from wio.adapters._keras3_archive import WEIGHTS
+from wio.adapters._keras3_target import FACTS, NEEDS_TEMPLATE, TEMPLATE_REMEDY
+from wio.atomic import atomic_output
+from wio.bundle import Bundle, Tensor
+from wio.errors import Problem, UsageError, WioError
+from wio.roles import NOT_WEIGHTS
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_CHUNK = 1 << 20
+
+
+def write_keras3(path: Path, bundle: Bundle, template: Bundle | None) -> None:
+    """Writes a bundle that a target of this format described; what it lacks, optimizer and seeds, is the template's.
+
+    A path that ends in ``.h5`` gets the weights alone. The same bundle gives the same bytes: no times, fixed versions.
+    """
+    facts = bundle.metadata.get(FACTS)
+    if facts is None:
+        raise UsageError(NEEDS_TEMPLATE, remedy=TEMPLATE_REMEDY)
+    members = facts.get("members") if path.suffix != ".h5" else None
+    if not members and path.suffix == ".keras":
+        raise UsageError(
+            f"{path.name}: a .keras file holds the model's config, and this tree comes from weights alone",
+            remedy="write a .weights.h5, or give --template MODEL.keras",
+        )
+    tensors = _checked(facts, bundle, template)
+    with atomic_output(path) as temporary:
+        if not members:
+            _write_tree(temporary, facts, tensors)
+            return
+        with tempfile.TemporaryDirectory(prefix=".wio", dir=temporary.parent) as folder:
+            weights = Path(folder) / WEIGHTS
+            _write_tree(weights, facts, tensors)
+            _write_archive(temporary, members, weights)
+
+
+def _checked(facts: Mapping[str, Any], bundle: Bundle, template: Bundle | None) -> dict[str, Tensor]:
+    """The tensor of every variable by its path; WioError lists all that do not fit."""
+    given = {tensor.origin or name: tensor for name, tensor in bundle.items()}
+    spare = {tensor.origin or name: tensor for name, tensor in template.items()} if template else {}
+    found: dict[str, Tensor] = {}
+    problems = []
+    for path, variable in facts["variables"].items():
+        beside = variable.get("role") in NOT_WEIGHTS
+        tensor = given.get(path) or (spare.get(path) if beside else None)
+        if tensor is None:
+            if not beside:
+                problems.append(Problem("missing", f"nothing fills it at {path}", variable["name"]))
+            continue
+        has, wants = (tensor.dtype.name, list(tensor.shape)), (variable["dtype"], list(variable["shape"]))
+        if has != wants:
+            problems.append(Problem("shape", f"is {has[0]} {has[1]}, the tree has {wants[0]} {wants[1]}", tensor.name))
+        found[path] = tensor
+    problems += [
+        Problem("unexpected", "the tree has no place for it", t.name) for p, t in given.items() if p not in found
+    ]
+    if problems:
+        raise WioError(f"the bundle does not fit the tree: {len(problems)} problems", problems)
+    return found
+
+
+def _write_tree(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    import h5py
+
+    with h5py.File(path, "w", libver=("earliest", "v108")) as file:
+        for name, attributes in facts["groups"].items():
+            group = file.require_group(name) if name else file
+            for attribute, document in attributes.items():
+                write_attribute(group, attribute, document)
+        for name, tensor in tensors.items():
+            array = tensor.numpy()
+            if array.dtype.kind not in "biufc":
+                # HDF5 has no type for these; Keras keeps their bytes, and the dtype in an attribute.
+                array = array.view(f"V{array.dtype.itemsize}")
+            dataset = file.create_dataset(name, data=array, track_times=False)
+            for attribute, document in facts["variables"][name].get("attributes", {}).items():
+                write_attribute(dataset, attribute, document)
+
+
+def _write_archive(path: Path, members: list[Mapping[str, str]], weights: Path) -> None:
+    """Members in their old order, stored as Keras stores them, all of one date."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for member in members:
+            entry = zipfile.ZipInfo(member["name"], _EPOCH)
+            entry.create_system = 3
+            entry.external_attr = 0o644 << 16
+            large = member["name"] == WEIGHTS and weights.stat().st_size >= zipfile.ZIP64_LIMIT
+            with archive.open(entry, "w", force_zip64=large) as out:
+                for chunk in _contents(member, weights):
+                    out.write(chunk)
+
+
+def _contents(member: Mapping[str, str], weights: Path) -> Iterator[bytes]:
+    if member["name"] == WEIGHTS:
+        with weights.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    elif "text" in member:
+        yield member["text"].encode("utf-8")
+    elif "base64" not in member:
+        raise WioError(f"the member {member['name']!r} of the source is not carried along: write a .weights.h5 instead")
+    else:
+        try:
+            yield base64.b64decode(member["base64"], validate=True)
+        except binascii.Error:
+            raise WioError(f"the metadata of member {member['name']!r} are damaged") from None

@@ -12,6 +12,7 @@ from wio.adapters._tf_writer import dtype_refusal, name_refusal
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
 from wio.layout import Layout
+from wio.roles import same_axes
 from wio.target import plain_target, unchanged_target
 
 _ROWS = ("I", "(HWC)", "(WC)", "(DHWC)", "(?)")
@@ -44,7 +45,7 @@ def checkpoint_target(bundle: Bundle, convention: Convention) -> Target:
     """The target for a bundle. ``convention`` is the format's for all roles but those of recurrent layers."""
     if bundle.metadata.get("adapter") == "tf-checkpoint" and bundle.metadata.get("architecture") is None:
         target = unchanged_target(bundle)
-        notes = (*target.notes, *_what_changes(bundle))
+        notes = (*target.notes, *_what_changes(bundle, convention))
     else:
         names = bundle.metadata.get("names")
         # The names of a dialect may be those of a tf.nn.rnn_cell, whose layouts are others.
@@ -100,7 +101,7 @@ def _problems(target: Target, bundle: Bundle) -> list[Problem]:
     return found + [Problem("twice", "two tensors would have this name", name) for name in twice]
 
 
-def _what_changes(bundle: Bundle) -> list[str]:
+def _what_changes(bundle: Bundle, convention: Convention) -> list[str]:
     """What a checkpoint that wio writes again does not keep of the one that was read."""
     stated = bundle.metadata.get("tf_checkpoint") or {}
     notes = []
@@ -110,6 +111,18 @@ def _what_changes(bundle: Bundle) -> list[str]:
         notes.append("the source is big-endian, what is written little-endian")
     if count := len(stated.get("partitioned") or {}):
         notes.append(f"{count} partitioned variables are written whole: TensorFlow cuts any slice out of them")
+    strange = [
+        tensor
+        for tensor in bundle.values()
+        if tensor.layout is not None
+        and tensor.layout != same_axes(tensor.layout, convention.layouts.get(str(tensor.role), ()))
+    ]
+    if strange:
+        # Nothing in the bundle tells whether an export with --layout neutral has rearranged them.
+        notes.append(
+            f"{len(strange)} tensors stay in layouts that are not this format's, {strange[0].name} in "
+            f"{strange[0].layout} first: as the variable had it, unless it was exported with --layout neutral"
+        )
     held = {tensor.origin or tensor.name for tensor in bundle.values()}
     gone = [key for key in stated.get("full_names") or {} if key not in held]
     if GRAPH_KEY in held and gone:

@@ -65,7 +65,8 @@ def write_v2(path: Path, bundle: Bundle, shards: int, *, state: bool) -> None:
 
     All are written beside their places, in full, before the first takes its place. The set is then complete with the
     renaming of the index. Until that moment, a checkpoint that had this prefix and as many shards has new data under
-    its old index: whoever reads it then finds that values do not match their CRC-32C, never other values.
+    its old index: whoever reads it then finds that values do not match their CRC-32C, never other values. Data files
+    of an old checkpoint with another number of shards stay there unused, as TensorFlow leaves them.
     Raises WioError if the path cannot be a prefix, FormatError for tensors that a checkpoint cannot hold.
     """
     folder, base = _prefix(path, state=state)

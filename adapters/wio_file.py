@@ -6,7 +6,8 @@ from pathlib import Path
 
 from wio.adapter import Adapter, Convention, Slot, Target
 from wio.bundle import Bundle
-from wio.container import WioFileReader, save
+from wio.container import WioFileReader
+from wio.container_writer import save
 from wio.errors import FormatError
 from wio.roles import ROLES, neutral_layouts
 from wio.safetensors_header import read_header

@@ -14,7 +14,7 @@ import pytest
 from conftest import run_wio
 
 from wio.bundle import Bundle, Tensor
-from wio.container import save
+from wio.container_writer import save
 from wio.dtypes import dtype_of
 from wio.layout import Layout
 

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vector_files import File, compact, floats, framed, strings, table_digest
 
-import wio.container
+import wio.container_writer
 from wio.bundle import Bundle, Tensor
-from wio.container import DECLARATION, WioFileReader, save, verified
+from wio.container import DECLARATION, WioFileReader, verified
+from wio.container_writer import save
 from wio.dtypes import DTYPES, DType, dtype_of
 from wio.encodings import from_bytes, to_bytes
 from wio.errors import DigestError, FormatError, WioError
@@ -255,7 +256,7 @@ def test_only_what_defaults_do_not_say_is_declared(tmp_path: Path) -> None:
 def test_the_same_bytes_under_any_hash_seed(tmp_path: Path) -> None:
     script = (
         "import sys, numpy as np; from pathlib import Path; from wio.bundle import Bundle, Tensor\n"
-        "from wio.container import save; from wio.dtypes import dtype_of; from wio.layout import Layout\n"
+        "from wio.container_writer import save; from wio.dtypes import dtype_of; from wio.layout import Layout\n"
         "arrays = {f't{k}': np.full((2, 2), k, 'f4') for k in range(20)}\n"
         "tensors = [Tensor(n, dtype_of(a), a.shape, lambda a=a: a, 'dense.kernel',"
         " Layout.parse('IO' if k % 2 else 'OI')) for k, (n, a) in enumerate(arrays.items())]\n"
@@ -292,7 +293,7 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     try:
         save(Bundle(map(make, range(count))), tmp_path / "a.wio")
         _, most = tracemalloc.get_traced_memory()
-        assert most < wio.container.MOST_WAITING + 8 * size
+        assert most < wio.container_writer.MOST_WAITING + 8 * size
         tracemalloc.reset_peak()
         bundle = read(tmp_path / "a.wio")
         assert [float(t.numpy()[-1]) for t in bundle.values()] == list(range(count))
@@ -348,7 +349,7 @@ def test_the_limit_is_that_of_the_declaration_in_bytes(tmp_path: Path, monkeypat
     save(Bundle([], {"a": "é" * 50}), tmp_path / "a.wio")
     length = len(header_of((tmp_path / "a.wio").read_bytes())["__metadata__"]["wio"].encode())
     for limit, inside in ((length, True), (length - 1, False)):
-        monkeypatch.setattr(wio.container, "MAX_DECLARATION_IN_HEADER", limit)
+        monkeypatch.setattr(wio.container_writer, "MAX_DECLARATION_IN_HEADER", limit)
         save(Bundle([], {"a": "é" * 50}), tmp_path / "a.wio")
         assert (DECLARATION not in header_of((tmp_path / "a.wio").read_bytes())) == inside
 

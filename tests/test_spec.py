@@ -17,7 +17,8 @@ from make_vectors import FOLDER, all_vectors
 from vector_files import DTYPES as HAND_WRITTEN_DTYPES
 
 from wio.bundle import Bundle, Tensor
-from wio.container import WioFileReader, save, verified
+from wio.container import WioFileReader, verified
+from wio.container_writer import save
 from wio.dtypes import DTYPES, dtype_of
 from wio.encodings import to_bytes
 from wio.errors import DigestError, FormatError, LayoutError

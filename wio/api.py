@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from wio import container, port
+from wio import container_writer, port
 from wio.bundle import Bundle
 from wio.plan import Plan
 from wio.port import Declarations
@@ -30,7 +30,7 @@ def open(
 
 def save(bundle: Bundle, path: Path | str) -> dict[str, str]:
     """Writes a bundle as a .wio file; gives the SHA-256 (hex) of each tensor's stored bytes."""
-    return container.save(bundle, Path(path))
+    return container_writer.save(bundle, Path(path))
 
 
 def export(

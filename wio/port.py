@@ -13,7 +13,8 @@ from wio import __version__
 from wio.adapter import Adapter, Convention, Slot, Target
 from wio.architecture import Architecture
 from wio.bundle import Bundle, Tensor
-from wio.container import save, verified
+from wio.container import verified
+from wio.container_writer import save
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
 from wio.layout import Layout
 from wio.plan import Plan, make_plan

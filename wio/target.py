@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wio.adapter import Convention, Slot, Target
@@ -28,7 +29,7 @@ def unchanged_target(bundle: Bundle, metadata: Mapping[str, Any] | None = None) 
         for t in bundle.values()
     )
     notes = ("source and target follow one convention: nothing is rearranged",)
-    return Target(slots, dict(bundle.metadata if metadata is None else metadata), {}, notes=notes)
+    return Target(slots, dict(bundle.metadata if metadata is None else metadata), {}, _twice(slots), notes)
 
 
 def plain_target(
@@ -57,12 +58,12 @@ def plain_target(
             continue
         name = names.get(tensor.name) or spell(tensor)
         slots.append(Slot(name, tensor.role, layout, tensor.layer, tensor.layer))
-    taken: dict[str, int] = {}
-    for slot in slots:
-        taken[slot.name] = taken.get(slot.name, 0) + 1
-    twice = [name for name, count in taken.items() if count > 1]
-    problems += [Problem("twice", "two tensors would have this name", name) for name in twice]
-    return Target(tuple(slots), metadata, dropped, tuple(problems), notes)
+    return Target(tuple(slots), metadata, dropped, (*problems, *_twice(slots)), notes)
+
+
+def _twice(slots: Sequence[Slot]) -> tuple[Problem, ...]:
+    taken = Counter(slot.name for slot in slots)
+    return tuple(Problem("twice", "two tensors would have this name", n) for n, count in taken.items() if count > 1)
 
 
 def _layout(tensor: Tensor, convention: Convention) -> Layout:

@@ -262,3 +262,18 @@ def test_a_dropped_tensor_stays_out_of_the_way_back(data: Path, tmp_path: Path) 
         assert [name.decode() for name in after["model_weights"].attrs["layer_names"]] == layers
         weights = [name.decode() for name in after["model_weights"][layers[-1]].attrs["weight_names"]]
         assert weights == [f"{layers[-1]}/kernel:0"]
+
+
+@pytest.mark.parametrize("layer", ["ConvFlattenDense", "LSTM", "Deconvolution2D", "Flatten_Dense"])
+def test_a_neutral_export_finds_its_way_back(layer: str, data: Path, tmp_path: Path) -> None:
+    """What was made neutral must be rearranged again, also for the very format and convention it came from."""
+    source = data / "keras_layers" / "k122_th_first" / f"{layer}.full.h5"
+    told = ("--from", "keras-theano", "--option", "data_format=channels_first")
+    run_wio("export", source, *told, "--layout", "neutral", "-o", tmp_path / "n.wio")
+    back = ("--option", "keras=1.2", "--option", "data_format=channels_first")
+    run_wio("import", tmp_path / "n.wio", "--into", "keras-theano", *back, "-o", tmp_path / "back.h5")
+    with h5py.File(source) as before, h5py.File(tmp_path / "back.h5") as after:
+        group, root = before["model_weights"], after.get("model_weights", after)
+        for name in (each.decode() for each in group.attrs["layer_names"]):
+            for weight in (each.decode() for each in group[name].attrs["weight_names"]):
+                np.testing.assert_array_equal(group[name][weight][()], root[name][weight][()], err_msg=weight)

@@ -127,7 +127,8 @@ class Tensor:
         if self.layout is None:
             raise LayoutError(f"{self.name}: its layout is not declared", remedy=declare_remedy(self.name, str(target)))
         extents = self.layout.extents(self.shape)
-        target = target.with_sizes(extents)
+        target = target.with_sizes(dict(self.layout.sizes))
+        target = target.with_sizes({letter: extents[letter] for letter in target.unsettled if letter in extents})
         steps = rearrange(self.layout.with_sizes(dict(target.sizes)), target)
         if not steps:
             return replace(self, layout=target)

@@ -111,6 +111,12 @@ class Layout:
             merged.pop("G", None)
         return Layout(self.axes, self.flipped, self.values, tuple(merged.items()), self.gates)
 
+    @property
+    def unsettled(self) -> str:
+        """The letters in groups that no shape could take apart: two or more of a group have no declared size."""
+        groups = [[letter for letter in axis if self.size(letter) is None] for axis in self.axes if "?" not in axis]
+        return "".join(letter for group in groups if len(group) > 1 for letter in group)
+
     def check(self, shape: Sequence[int]) -> str | None:
         """What in a shape refutes this layout, or None. Never says what a shape might mean."""
         if len(shape) != self.rank:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 Progress = Callable[[int], None]
+# The metadata that every format may have (spec/wio-1.md, section 7).
+_SHARED_METADATA = {"adapter", "architecture", "dialect", "data_format", "flatten_order", "layers", "epsilon"}
 
 
 @dataclass(frozen=True)
@@ -207,9 +209,13 @@ def export_plan(resolved: Resolved, layout: str = "keep") -> Plan:
         copy = t.name if target == t.layout else None
         reason = "" if copy else f"the neutral layout of {t.role}"
         slots.append(Slot(t.name, t.role, target, t.layer, t.layer, t.origin, reason, copy))
-    return make_plan(
-        resolved.bundle, Target(tuple(slots), resolved.bundle.metadata, {}), "wio", {"layout": layout}, resolved.dropped
-    )
+    metadata = resolved.bundle.metadata
+    if any(slot.copy_of is None for slot in slots):
+        # The arrays no longer follow the source's convention, so what only that format has no longer describes them:
+        # an import into the same format must rearrange them again, not copy them.
+        metadata = {key: value for key, value in metadata.items() if key in _SHARED_METADATA} | {"adapter": "wio"}
+    target = Target(tuple(slots), metadata, {})
+    return make_plan(resolved.bundle, target, "wio", {"layout": layout}, resolved.dropped)
 
 
 def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:

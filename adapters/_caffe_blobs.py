@@ -25,6 +25,8 @@ LARGEST = (1 << 31) - 1
 
 _DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF = 5, 6, 7, 8, 9
 _WINDOW = 1 << 18
+# Writers put values in one piece, or unpacked one behind the other, which is one run.
+MOST_PIECES = 10_000
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Blob:
             if not self.spans:
                 return from_bytes(b"", self.dtype, shape)
             span = self.spans[0]
-            return from_bytes(file.array(span.start, span.start + span.count * span.stride), self.dtype, shape)
+            stored = from_bytes(file.array(span.start, span.start + span.count * span.stride), self.dtype, shape)
+            # Values begin at any byte of the file; not every library takes an array that is not aligned.
+            return stored if stored.flags.aligned else stored.copy()
         size = self.dtype.itemsize
         gathered = np.empty((math.prod(shape), size), np.uint8)
         filled = 0
@@ -94,6 +98,8 @@ def parse_blob(file: MappedFile, at: int, end: int) -> Blob:
             at, number, wire = stop, tag >> 3, tag & 7
             if number in spans:
                 size = 4 if number == _DATA else 8
+                if len(spans[number]) >= MOST_PIECES:
+                    raise WireError(f"the values lie in more than {MOST_PIECES} pieces")
                 if wire == LENGTH:
                     if (stop - value) % size:
                         raise WireError(f"{stop - value} packed bytes at byte {value} are no whole number of values")

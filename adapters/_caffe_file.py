@@ -18,6 +18,8 @@ from wio.errors import FormatError, printable
 
 LAYER, V1_LAYER = 100, 2
 BLOBS, V1_BLOBS = 7, 6
+# The deepest published networks have a few thousand layers.
+MOST_LAYERS = 50_000
 # Fields of a file that is sniffed at; enough to know a network by.
 _SNIFFED = 400
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,80}")
@@ -68,6 +70,8 @@ def _net(file: MappedFile) -> Net:
             if tag & 7 != LENGTH:
                 raise WireError(f"the field {number} of the network at byte {value} is no layer")
             found[number].append((value, stop))
+            if len(found[number]) > MOST_LAYERS:
+                raise WireError(f"more than {MOST_LAYERS} layers")
             own.split()
         else:
             own.keep(at, stop)

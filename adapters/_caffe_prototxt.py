@@ -87,7 +87,7 @@ class _Parser:
         known = MESSAGES[kind] if kind else {}
         found: Message = {}
         while True:
-            if self._kind == "end" and closing is None or self._text == closing and self._kind == "mark":
+            if (self._kind == "end" and closing is None) or (self._text == closing and self._kind == "mark"):
                 self._step()
                 return found
             if self._kind == "end":
@@ -165,8 +165,8 @@ def _typed(kind: str, token: str, text: str) -> Any:
         return _BOOLS[text] if text in _BOOLS else _refuse(text)
     text = text.replace(" ", "")
     if kind == "float":
-        number = float(text.rstrip("fF") if text.lower() not in ("inf", "-inf") else text)
-        return number if not math.isnan(number) else _refuse(text)
+        number = float(text.rstrip("fF"))
+        return number if math.isfinite(number) else _refuse(text)
     return _integer(text)
 
 

@@ -6,6 +6,7 @@ decoded, and what is not decoded is kept as bytes.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ Message = dict[str, list[Any]]
 
 # Protobuf's own limit on nesting; these messages nest six deep at most.
 DEEPEST = 100
-# Repeated numbers of one field in a layer's definition: dims, pads, slice points. Real ones have fewer than ten.
-MOST_VALUES = 100_000
+# Repeated numbers of one field in a layer's definition: dims, pads, slice points. Real ones have a few.
+MOST_VALUES = 10_000
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ V1_TYPES: dict[int, tuple[str, str]] = {
     38: ("EXP", "Exp"),
     39: ("DECONVOLUTION", "Deconvolution"),
 }
-_V1_BY_NAME = {name: new for name, new in V1_TYPES.values()}
+_V1_BY_NAME = dict(V1_TYPES.values())
 
 
 def v1_type(value: int | str) -> str:
@@ -244,7 +245,12 @@ def _scalars(of: str, name: str, tag: int, data: Buffer, value: int, stop: int) 
     if of == "float":
         if wire not in (FIXED32, LENGTH) or (stop - value) % 4 or wire == FIXED64:
             raise WireError(f"the field {name} is no float")
-        yield from (found[0] for found in struct.iter_unpack("<f", data[value:stop]))
+        if stop - value > MOST_VALUES * 4:
+            raise WireError(f"the field {name} has more than {MOST_VALUES} values")
+        numbers = [found[0] for found in struct.iter_unpack("<f", data[value:stop])]
+        if not all(map(math.isfinite, numbers)):
+            raise WireError(f"the field {name} is no finite number")
+        yield from numbers
         return
     if wire == VARINT:
         yield _integer(of, value)

@@ -14,6 +14,8 @@ from wio.roles import ROLES, neutral_layouts
 SPEC = Path(__file__).parent.parent / "spec" / "wio-1.md"
 _PART = re.compile(r"(?<=<!-- generated: )(?P<name>[\w-]+)(?P<open> -->\n)(?P<body>.*?)(?=<!-- end -->)", re.DOTALL)
 _KERAS = [(version, form) for version in ("1.2", "2.0", "2.2") for form in ("channels_last", "channels_first")]
+# Adapters with one convention; a block of this name in the spec holds its table.
+_PLAIN = ("tf-checkpoint", "caffe")
 _Row = tuple[tuple[Layout, ...], ...]
 # What the layers and weights are, where the name of the role does not say it.
 _MEANINGS = {
@@ -76,9 +78,7 @@ def tables() -> dict[str, str]:
             ("role", "neutral layouts", "meaning"),
             ((f"`{role}`", _layouts(neutral_layouts(role)), _MEANINGS.get(role, "")) for role in ROLES),
         ),
-        "tf-checkpoint": _convention(
-            {role: (layouts,) for role, layouts in _of("tf-checkpoint").items()}, ("layouts",)
-        ),
+        **{name: _convention({role: (held,) for role, held in _of(name).items()}, ("layouts",)) for name in _PLAIN},
         "keras": _keras(),
     }
 

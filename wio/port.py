@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -191,7 +192,7 @@ def export(
     facts = {
         "command": "export",
         "source": {"file": Path(source).name, "adapter": resolved.adapter.name},
-        "told": {**told.as_json(), "layout": layout, **({"options": dict(options)} if options else {})},
+        "told": {**told.as_json(), "layout": layout, **({"options": _base_names(options)} if options else {})},
     }
     save(bundle, Path(out), lambda: _receipt(plan, facts, digests))
     return plan
@@ -214,8 +215,13 @@ def export_plan(resolved: Resolved, layout: str = "keep") -> Plan:
         # The arrays no longer follow the source's convention, so what only that format has no longer describes them:
         # an import into the same format must rearrange them again, not copy them.
         metadata = {key: value for key, value in metadata.items() if key in _SHARED_METADATA} | {"adapter": "wio"}
-    target = Target(tuple(slots), metadata, {})
-    return make_plan(resolved.bundle, target, "wio", {"layout": layout}, resolved.dropped)
+    whole = Target(tuple(slots), metadata, {})
+    return make_plan(resolved.bundle, whole, "wio", {"layout": layout}, resolved.dropped)
+
+
+def _base_names(options: Mapping[str, str]) -> dict[str, str]:
+    """Options as a receipt holds them: of a path its last part, for a receipt must not tell where files lay."""
+    return {key: Path(value).name if os.sep in value else value for key, value in options.items()}
 
 
 def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:

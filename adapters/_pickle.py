@@ -8,7 +8,7 @@ comes as ``bytes``; long byte strings stay views of the file, and long text stay
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -74,13 +74,6 @@ class LongText:
     utf8: memoryview
 
 
-@dataclass(frozen=True, eq=False)
-class Leaf:
-    """Something that is neither a container nor a weight: what it is, in a word."""
-
-    what: str
-
-
 Resolve = Callable[[str, str], "Function | Kind | Constant | None"]
 
 
@@ -101,9 +94,7 @@ def load(
 
 
 class _Machine:
-    def __init__(
-        self, data: memoryview, at: int, resolve: Resolve, persistent: Callable[[Any], Any] | None
-    ) -> None:
+    def __init__(self, data: memoryview, at: int, resolve: Resolve, persistent: Callable[[Any], Any] | None) -> None:
         self._data, self._at, self._resolve, self._persistent = data, at, resolve, persistent
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
@@ -113,26 +104,26 @@ class _Machine:
         size = len(self._data)
         for _ in range(MOST_OPERATIONS):
             if self._at >= size:
-                _refuse("the pickle is cut short")
+                refuse("the pickle is cut short")
             code = self._data[self._at]
             self._at += 1
             if code == _STOP:
                 value = self._stack.pop()
                 if self._stack or self._below:
-                    _refuse("the pickle leaves values behind")
+                    refuse("the pickle leaves values behind")
                 return value, self._at
             operation = _OPERATIONS.get(code)
             if operation is None:
-                _refuse(f"pickle opcode {code:#04x} is not one of those that weight files use")
+                refuse(f"pickle opcode {code:#04x} is not one of those that weight files use")
             operation(self)
-        _refuse(f"a pickle of more than {MOST_OPERATIONS:,} operations is no list of weights")
+        refuse(f"a pickle of more than {MOST_OPERATIONS:,} operations is no list of weights")
 
     # --- arguments
 
     def _take(self, count: int) -> memoryview:
         end = self._at + count
         if end > len(self._data):
-            _refuse("the pickle is cut short")
+            refuse("the pickle is cut short")
         taken, self._at = self._data[self._at : end], end
         return taken
 
@@ -143,7 +134,7 @@ class _Machine:
         head = bytes(self._data[self._at : self._at + 1000])
         line, newline, _ = head.partition(b"\n")
         if not newline:
-            _refuse("the name of a global does not end")
+            refuse("the name of a global does not end")
         self._at += len(line) + 1
         return _decoded(line)
 
@@ -177,14 +168,14 @@ class _Machine:
     def _recall(self, width: int) -> None:
         index = self._number(width)
         if index not in self._memo:
-            _refuse(f"the pickle recalls entry {index} of its memo, which it has not set")
+            refuse(f"the pickle recalls entry {index} of its memo, which it has not set")
         self._put(self._memo[index])
 
     # --- containers
 
     def _mark(self) -> None:
         if len(self._below) >= MOST_MARKS:
-            _refuse(f"the pickle nests deeper than {MOST_MARKS} levels")
+            refuse(f"the pickle nests deeper than {MOST_MARKS} levels")
         self._below.append(self._stack)
         self._stack = []
 
@@ -194,7 +185,7 @@ class _Machine:
 
     def _tuple(self, count: int) -> None:
         if len(self._stack) < count:
-            _refuse("the pickle takes what it has not put there")
+            refuse("the pickle takes what it has not put there")
         items = tuple(self._stack[-count:])
         del self._stack[-count:]
         self._put(items)
@@ -202,13 +193,13 @@ class _Machine:
     def _append(self, items: list[Any]) -> None:
         target = self._stack[-1]
         if type(target) is not list:
-            _refuse("the pickle appends to something that is no list")
+            refuse("the pickle appends to something that is no list")
         target.extend(items)
 
     def _set(self, items: list[Any]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict) or len(items) % 2:
-            _refuse("the pickle sets items of something that is no dictionary")
+            refuse("the pickle sets items of something that is no dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
             target[as_key(key)] = value
 
@@ -220,11 +211,11 @@ class _Machine:
 
     def _global(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
-            _refuse("the pickle names a global by something that is no text")
+            refuse("the pickle names a global by something that is no text")
         found = self._resolve(module, name)
         if found is None:
             raise FormatError(
-                f"the pickle wants {printable(module)}.{printable(name)}, which is no part of a file of weights: refused",
+                f"the pickle wants {printable(f'{module}.{name}')}, which is no part of a file of weights: refused",
                 remedy="where you trust the file, load it with its own library and save its weights alone",
             )
         self._put(found)
@@ -236,13 +227,13 @@ class _Machine:
     def _reduce(self) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         if not isinstance(function, Function) or type(arguments) is not tuple:
-            _refuse("the pickle calls something that is no function of a file of weights: refused")
+            refuse("the pickle calls something that is no function of a file of weights: refused")
         self._put(function.call(arguments))
 
     def _new(self) -> None:
         arguments, kind = self._stack.pop(), self._stack.pop()
         if not isinstance(kind, Kind) or arguments != ():
-            _refuse("the pickle makes an object of something that is no class of the file: refused")
+            refuse("the pickle makes an object of something that is no class of the file: refused")
         self._put(Branch(kind))
 
     def _build(self) -> None:
@@ -252,19 +243,23 @@ class _Machine:
         elif isinstance(target, Attributed) and isinstance(state, dict):
             target.attributes.update(state)
         else:
-            _refuse("the pickle sets the state of something that has none: refused")
+            refuse("the pickle sets the state of something that has none: refused")
 
     def _persistent_id(self) -> None:
         if self._persistent is None:
-            _refuse("the pickle refers to something outside it")
+            refuse("the pickle refers to something outside it")
         self._put(self._persistent(self._stack.pop()))
+
+    def _frame(self) -> None:
+        """Only readers of streams need the length of a frame."""
+        self._take(8)
 
     def _protocol(self) -> None:
         if (version := self._number(1)) > 5:
-            _refuse(f"pickle protocol {version} is not known")
+            refuse(f"pickle protocol {version} is not known")
 
 
-def _refuse(message: str) -> NoReturn:
+def refuse(message: str) -> NoReturn:
     raise FormatError(message)
 
 
@@ -272,20 +267,20 @@ def _decoded(utf8: bytes) -> str:
     try:
         return utf8.decode("utf-8")
     except UnicodeDecodeError:
-        _refuse("text that is no UTF-8")
+        refuse("text that is no UTF-8")
 
 
 def as_key(key: Any) -> Any:
     """The key itself if hashing it is safe: nested tuples overflow the stack, huge integers collide at will."""
     if type(key) in (str, bytes, bool) or key is None or (type(key) is int and -(2**63) <= key < 2**63):
         return key
-    _refuse("a key of a dictionary is neither text nor a 64-bit integer")
+    refuse("a key of a dictionary is neither text nor a 64-bit integer")
 
 
 _STOP = 0x2E
 _OPERATIONS: dict[int, Callable[[_Machine], None]] = {
     0x80: _Machine._protocol,
-    0x95: lambda m: m._take(8) and None,  # FRAME: its length only helps readers of streams
+    0x95: _Machine._frame,
     ord("("): _Machine._mark,
     ord("N"): lambda m: m._put(None),
     0x88: lambda m: m._put(True),
@@ -326,130 +321,3 @@ _OPERATIONS: dict[int, Callable[[_Machine], None]] = {
     ord("b"): _Machine._build,
     ord("Q"): _Machine._persistent_id,
 }
-
-
-# --- globals that several formats have
-
-
-def _ordered_dict(arguments: tuple[Any, ...]) -> Attributed:
-    """Python 3 calls it with nothing, Python 2 with a list of pairs."""
-    made = Attributed()
-    if arguments == ():
-        return made
-    pairs = arguments[0]
-    if len(arguments) != 1 or type(pairs) is not list or not all(type(p) in (list, tuple) and len(p) == 2 for p in pairs):
-        _refuse("an OrderedDict is made of something that is no list of pairs")
-    for key, value in pairs:
-        made[as_key(key)] = value
-    return made
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """Bytes that the pickle spells as Latin-1 text, decoded when they are wanted."""
-
-    utf8: memoryview
-
-    def decode(self) -> bytes:
-        try:
-            return bytes(self.utf8).decode("utf-8").encode("latin-1")
-        except UnicodeError:
-            raise FormatError("bytes that are spelled as text hold what is no byte") from None
-
-
-def _encode(arguments: tuple[Any, ...]) -> bytes | Encoded:
-    """``_codecs.encode(text, 'latin1')``: how Python 3 writes bytes in protocol 2."""
-    if len(arguments) != 2 or as_text(arguments[1]) not in ("latin1", "latin-1"):
-        _refuse("_codecs.encode is called for something else than Latin-1 bytes")
-    if isinstance(arguments[0], LongText):
-        return Encoded(arguments[0].utf8)
-    if type(arguments[0]) is not str:
-        _refuse("_codecs.encode is called with something that is no text")
-    try:
-        return arguments[0].encode("latin-1")
-    except UnicodeError:
-        _refuse("bytes that are spelled as text hold what is no byte")
-
-
-ORDERED_DICT = Function(_ordered_dict)
-ENCODE = Function(_encode)
-
-
-# --- what was built, leaf by leaf
-
-MOST_LEAVES = 1_000_000
-MOST_LEVELS = 64
-LONGEST_NAME = 4096
-_SCALARS = (str, bytes, int, float, bool, type(None), LongText, memoryview, Encoded)
-
-
-def as_text(value: Any) -> str | None:
-    """Text of either Python, or None for anything else. Python 2's is UTF-8 where it can be, else Latin-1."""
-    if type(value) is str:
-        return value
-    if type(value) is not bytes:
-        return None
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def is_scalars(value: Any) -> bool:
-    """Whether a value is a list or tuple of plain values, an empty one included."""
-    return type(value) in (list, tuple) and all(type(item) in _SCALARS for item in value)
-
-
-def leaves(root: Any, separator: str, text: Callable[[Any], str | None] = as_text) -> Iterator[tuple[str, Any]]:
-    """Every leaf below nested dictionaries, lists and objects, its keys and indices joined by ``separator``.
-
-    Lists of plain values are one leaf. Raises FormatError for nesting without end, and for what a few bytes claim to
-    be a million leaves.
-    """
-    left = [MOST_LEAVES]
-
-    def walk(value: Any, name: str, level: int) -> Iterator[tuple[str, Any]]:
-        if level > MOST_LEVELS:
-            _refuse(f"values are nested deeper than {MOST_LEVELS} levels")
-        if len(name) > LONGEST_NAME:
-            _refuse(f"a name is longer than {LONGEST_NAME} characters")
-        left[0] -= 1
-        if left[0] < 0:
-            _refuse(f"more than {MOST_LEAVES:,} values")
-        if isinstance(value, Branch):
-            yield from walk(value.state, name, level + 1)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                yield from walk(item, _joined(name, key, separator, text), level + 1)
-        elif type(value) in (list, tuple) and not is_scalars(value):
-            for index, item in enumerate(value):
-                yield from walk(item, _joined(name, index, separator, text), level + 1)
-        else:
-            yield name, value
-
-    return walk(root, "", 0)
-
-
-def _joined(name: str, key: Any, separator: str, text: Callable[[Any], str | None]) -> str:
-    spelled = text(key)
-    if spelled is None:
-        spelled = str(key)
-    return f"{name}{separator}{spelled}" if name else spelled
-
-
-def described(value: Any) -> Any:
-    """A leaf that is no weight as JSON may hold it: small plain values themselves, others by what they are."""
-    if isinstance(value, Leaf):
-        return value.what
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else str(value)
-    if value is None or isinstance(value, (bool, int)):
-        return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)
-    if isinstance(value, str) or (isinstance(value, bytes) and value.isascii()):
-        spelled = as_text(value) or ""
-        return spelled if len(spelled) <= 200 else f"text of {len(spelled)} characters"
-    if is_scalars(value):
-        return [described(item) for item in value] if len(value) <= 16 else f"list of {len(value)} values"
-    if isinstance(value, (bytes, memoryview, LongText, Encoded)):
-        return "bytes or long text"
-    return "an object"

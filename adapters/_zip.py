@@ -6,6 +6,7 @@ checked here: names that stand twice or leave the archive, members that overlap,
 
 from __future__ import annotations
 
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +95,16 @@ class ZipArchive:
         try:
             with path.open("rb") as file, zipfile.ZipFile(file) as archive:
                 infos = archive.infolist()
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, ValueError, NotImplementedError, OverflowError) as error:
+        except (
+            zipfile.BadZipFile,
+            zipfile.LargeZipFile,
+            OSError,
+            ValueError,
+            NotImplementedError,
+            OverflowError,
+        ) as error:
             raise FormatError(f"{self}: is no zip archive that can be read: {error}") from None
-        except Exception as error:
-            # The standard library unpacks fields of a damaged directory with struct, unguarded.
-            if type(error).__module__ != "struct":
-                raise
+        except struct.error as error:
             raise FormatError(f"{self}: its directory is damaged: {error}") from None
         self.members: dict[str, Member] = {}
         for info in infos:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Buffer
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -37,21 +36,23 @@ class ZipWriter:
         self._at = 0
         self._members: list[_Written] = []
 
-    def add(self, name: str, data: Buffer) -> None:
+    def add(self, name: str, *parts: bytes | memoryview) -> None:
         """One member, its first byte at a multiple of 64. FormatError for a name that a zip cannot hold."""
-        view = memoryview(data).cast("B")
-        spelled = _spelled(name)
-        member = _Written(spelled, zlib.crc32(view), len(view), self._at)
-        large = len(view) >= _MOST_32
-        extra = struct.pack("<HHQQ", 1, 16, len(view), len(view)) if large else b""
+        spelled, crc, count = _spelled(name), 0, 0
+        for part in parts:
+            crc, count = zlib.crc32(part, crc), count + len(part)
+        member = _Written(spelled, crc, count, self._at)
+        large = count >= _MOST_32
+        extra = struct.pack("<HHQQ", 1, 16, count, count) if large else b""
         begins = self._at + 30 + len(spelled) + len(extra) + 4
         padding = -begins % ALIGNMENT
         extra += b"FB" + struct.pack("<H", padding) + b"Z" * padding
-        size = _MOST_32 if large else len(view)
+        size = _MOST_32 if large else count
         header = struct.pack("<4sHHHHHIIIHH", b"PK\x03\x04", 45 if large else 20, _UTF8, 0, _TIME, _DATE, member.crc,
                              size, size, len(spelled), len(extra))  # fmt: skip
         self._write(header + spelled + extra)
-        self._write(view)
+        for part in parts:
+            self._write(part)
         self._members.append(member)
 
     def close(self) -> None:
@@ -69,9 +70,9 @@ class ZipWriter:
             struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, few, few, min(size, _MOST_32), min(start, _MOST_32), 0)
         )
 
-    def _write(self, data: Buffer) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         self._file.write(data)
-        self._at += len(memoryview(data))
+        self._at += len(data)
 
 
 def _spelled(name: str) -> bytes:
@@ -93,6 +94,7 @@ def _directory_entry(member: _Written) -> bytes:
     )
     extra = struct.pack("<HH", 1, len(wide)) + wide if wide else b""
     version = 45 if wide else 20
-    header = struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\x01\x02", version, version, _UTF8, 0, _TIME, _DATE, member.crc, size,
-                         size, len(member.name), len(extra), 0, 0, 0, 0, offset)  # fmt: skip
+    sizes = (member.crc, size, size, len(member.name), len(extra))
+    made = (b"PK\x01\x02", version, version, _UTF8, 0, _TIME, _DATE)
+    header = struct.pack("<4sHHHHHHIIIHHHHHII", *made, *sizes, 0, 0, 0, 0, offset)
     return header + member.name + extra

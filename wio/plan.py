@@ -153,6 +153,8 @@ def _step(slots: list[Slot], bundle: Bundle, by_role: Mapping[tuple[str, str | N
         if source.layout is None or slot.layout is None:
             raise LayoutError(f"{source.name}: its layout is not declared")
         sizes = {**dict(source.layout.sizes), **dict(slot.layout.sizes)}
+        extents = source.layout.extents(source.shape)
+        sizes |= {letter: extents[letter] for letter in slot.layout.with_sizes(sizes).unsettled if letter in extents}
         ops = rearrange(source.layout.with_sizes(sizes), slot.layout.with_sizes(sizes))
         return Step("rearrange" if ops else "keep", sources, tuple(slots), ops)
     kind = "join" if len(sources) > len(slots) else "split" if len(slots) > len(sources) else "rearrange"

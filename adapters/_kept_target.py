@@ -1,0 +1,24 @@
+"""Targets of formats that say nothing of layouts: every tensor as it is."""
+
+from __future__ import annotations
+
+from wio.adapter import Slot, Target
+from wio.bundle import Bundle
+from wio.errors import Problem
+
+
+def kept_target(bundle: Bundle, adapter: str, problems: tuple[Problem, ...]) -> Target:
+    """Each tensor copied, under its name in the bundle, or under that of its source where that is of this format."""
+    names = bundle.metadata.get("names", {})
+    own = adapter in bundle.metadata
+    slots, found, seen = [], list(problems), set()
+    for tensor in bundle.values():
+        name = names.get(tensor.name) or ((tensor.origin or tensor.name) if own else tensor.name)
+        if name in seen:
+            found.append(Problem("twice", "two tensors would have this name", name))
+        seen.add(name)
+        why = "the format keeps every layout as it is"
+        slots.append(Slot(name, tensor.role, tensor.layout, tensor.layer, tensor.layer, None, why, tensor.name))
+    declared = any(tensor.layout is not None for tensor in bundle.values())
+    note = f"{adapter} files do not record roles and layouts: whoever reads it must know them (a .wio file says them)"
+    return Target(tuple(slots), dict(bundle.metadata), {}, tuple(found), (note,) if declared else ())

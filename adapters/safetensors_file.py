@@ -1,0 +1,55 @@
+"""The adapter `safetensors`: plain files and sharded ones by their index. The format says nothing of layouts.
+
+Source: safetensors 0.8, ``safetensors/src/tensor.rs``; for shards, ``huggingface_hub`` serialization: ``metadata`` and
+``weight_map`` of ``*.safetensors.index.json``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wio.adapter import Adapter, Convention, Target
+from wio.bundle import Bundle
+from wio.errors import Problem
+
+
+class SafetensorsFile(Adapter):
+    """``*.safetensors`` and ``*.safetensors.index.json``; a .wio file too, where its arrays alone are asked for."""
+
+    name = "safetensors"
+    description = "safetensors files, plain and sharded; writes plain ones"
+    writes = True
+
+    def sniff(self, path: Path) -> int:
+        from wio.adapters._safetensors_read import is_index, is_safetensors
+
+        return 10 if path.is_file() and (is_safetensors(path) or is_index(path)) else 0
+
+    def read(self, path: Path, **options: str) -> Bundle:
+        from wio.adapters._safetensors_read import read
+
+        self.checked(options, writing=False)
+        return read(path)
+
+    def convention(self, **options: str) -> Convention:
+        """None: every layout is kept as it is, and none is meant by a role alone."""
+        self.checked(options, writing=True)
+        return Convention({})
+
+    def target(self, bundle: Bundle, **options: str) -> Target:
+        """Every tensor as it is, declared or not, under its own name."""
+        from wio.adapters._kept_target import kept_target
+
+        self.checked(options, writing=True)
+        wrong = tuple(
+            Problem("dtype", f"safetensors has no dtype for {t.dtype}", name, f"--drop '{name}', or write a .wio file")
+            for name, t in bundle.items()
+            if t.dtype.safetensors is None
+        )
+        return kept_target(bundle, self.name, wrong)
+
+    def write(self, path: Path, bundle: Bundle, **options: str) -> None:
+        from wio.adapters._safetensors_write import write
+
+        self.checked(options, writing=True)
+        write(path, bundle)

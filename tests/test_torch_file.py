@@ -1,0 +1,456 @@
+"""PyTorch files against PyTorch: what it saved is read bit for bit, what wio writes it loads with weights_only."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wio.adapters.torch_file import TorchFile
+from wio.api import save
+from wio.bundle import Bundle, Tensor
+from wio.container import WioFileReader
+from wio.dtypes import DTYPES, dtype_of
+from wio.errors import FormatError, PlanError, UsageError
+from wio.layout import Layout
+from wio.plan import make_plan
+from wio.testing import AdapterContract
+
+TORCH = TorchFile()
+DTYPES_OF_TORCH = (
+    *("float32", "float64", "float16", "bfloat16", "complex64", "complex128", "bool"),
+    *("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"),
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+)
+LEGACY_LACKS = ("uint16", "uint32", "uint64", *(name for name in DTYPES_OF_TORCH if name.startswith("float8")))
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    """The bytes of a tensor in C order, whatever its dtype and strides."""
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def filled(dtype: str, *shape: int) -> torch.Tensor:
+    """Random bits of a dtype; booleans are made of true booleans."""
+    count = int(np.prod(shape)) * DTYPES[dtype].itemsize
+    raw = torch.from_numpy(np.random.default_rng(count).integers(0, 256, count, np.uint8))
+    return (raw > 127).reshape(shape) if dtype == "bool" else raw.view(getattr(torch, dtype)).reshape(shape)
+
+
+def agree(bundle: Bundle, state: dict[str, torch.Tensor]) -> None:
+    assert set(bundle) == set(state)
+    for name, tensor in state.items():
+        mine = bundle[name]
+        assert mine.shape == tuple(tensor.shape), name
+        assert str(tensor.dtype) == f"torch.{mine.dtype}", name
+        assert mine.numpy().tobytes() == bits(tensor), name
+        assert bytes(mine.stored()) == bits(tensor), name
+        assert mine.numpy().flags.c_contiguous
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(3)
+    return torch.nn.Sequential(
+        OrderedDict(
+            conv=torch.nn.Conv2d(3, 4, (3, 2)),
+            norm=torch.nn.BatchNorm2d(4),
+            up=torch.nn.ConvTranspose2d(4, 2, 3),
+            flat=torch.nn.Flatten(),
+            dense=torch.nn.Linear(126, 5),
+        )
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model.pt"
+
+
+# --- reading
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_state_dict_is_read_bit_for_bit(path: Path, zipped: bool) -> None:
+    state = network().state_dict()
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    bundle = TORCH.read(path)
+    agree(bundle, state)
+    assert list(bundle) == list(state)
+    assert bundle["conv.weight"].role is None and bundle["conv.weight"].layout is None
+    assert bundle["conv.weight"].layer == "conv"
+    assert bundle.metadata["torch"]["metadata"]["norm"] == {"version": 2}
+    assert all(tensor.raw is not None for tensor in bundle.values())
+    assert TORCH.sniff(path) == 20
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_every_dtype(path: Path, zipped: bool) -> None:
+    state = {name: filled(name, 2, 3) for name in DTYPES_OF_TORCH if zipped or name not in LEGACY_LACKS}
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    agree(TORCH.read(path), state)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_views_are_made_contiguous(path: Path, zipped: bool) -> None:
+    base = torch.arange(120.0).reshape(2, 3, 4, 5)
+    state = {
+        "transposed": base.permute(3, 1, 0, 2),
+        "offset": base[1, 1:],
+        "strided": base[..., ::2],
+        "expanded": torch.arange(3.0)[:, None].expand(3, 4),
+        "channels_last": base.clone().contiguous(memory_format=torch.channels_last),
+        "scalar": torch.tensor(3.5),
+        "empty": torch.zeros(2, 0, 3),
+        "unit": base[:1, :, :1, :1],
+    }
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    bundle = TORCH.read(path)
+    agree(bundle, state)
+    assert bundle.metadata["torch"]["views"] == [["transposed", "offset", "strided", "unit"]]
+    assert bundle["transposed"].raw is None and bundle["offset"].raw is not None
+
+
+def test_conjugates_and_negatives_hold_their_values(path: Path) -> None:
+    state = {
+        "conj": torch.randn(4, dtype=torch.complex64).conj(),
+        "imag": torch.randn(4, dtype=torch.complex64).conj().imag,
+    }
+    torch.save(state, path)
+    agree(TORCH.read(path), state)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_tensor_of_two_names_is_kept_once_and_said(path: Path, zipped: bool) -> None:
+    table = torch.randn(4, 3)
+    state = {"embed.weight": table, "head.weight": table, "other": torch.randn(3)}
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    bundle = TORCH.read(path)
+    assert list(bundle) == ["embed.weight", "other"]
+    assert bundle.metadata["torch"]["shared"] == {"head.weight": "embed.weight"}
+    agree(TORCH.read(path, shared="all"), state)
+
+
+def test_nested_containers_are_flattened_and_the_rest_is_listed(path: Path) -> None:
+    checkpoint = {
+        "model": OrderedDict(w=torch.ones(2)),
+        "stages": [{"w": torch.zeros(1)}, (torch.ones(1), "label")],
+        "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1, "params": [0, 1]}]},
+        "epoch": 7,
+        "none": None,
+        "nan": float("nan"),
+        "size": torch.Size([1, 2]),
+        "device": torch.device("cpu"),
+        "score": np.float64(0.5),
+        "parameter": torch.nn.Parameter(torch.ones(3)),
+    }
+    torch.save(checkpoint, path)
+    bundle = TORCH.read(path)
+    assert list(bundle) == ["model.w", "stages.0.w", "stages.1.0", "optimizer.state.0.step", "parameter"]
+    other = bundle.metadata["torch"]["other"]
+    assert other["epoch"] == 7 and other["none"] is None and other["stages.1.1"] == "label"
+    assert other["optimizer.param_groups.0.params"] == [0, 1] and other["score"] == "NumPy scalar"
+    save(bundle, path.with_suffix(".wio"))
+    assert WioFileReader(path.with_suffix(".wio")).bundle().metadata["torch"]["other"]["nan"] == "nan"
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_pickle_protocols(path: Path, protocol: int) -> None:
+    state = network().state_dict()
+    torch.save(state, path, pickle_protocol=protocol)
+    agree(TORCH.read(path), state)
+
+
+def test_big_endian_files(tmp_path: Path, path: Path) -> None:
+    """As a big-endian machine saves them; PyTorch itself says what they hold."""
+    names = [name for name in DTYPES_OF_TORCH if name not in LEGACY_LACKS]
+    torch.save({name: filled(name, 5) for name in names}, tmp_path / "little.pt")
+    with zipfile.ZipFile(tmp_path / "little.pt") as little, zipfile.ZipFile(path, "w") as big:
+        for info in little.infolist():
+            data = little.read(info)
+            if info.filename.endswith("byteorder"):
+                data = b"big"
+            big.writestr(zipfile.ZipInfo(info.filename), data)
+    agree(TORCH.read(path), torch.load(path, weights_only=True))
+
+
+def test_quantised_tensors_are_refused_by_name(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.quantize_per_tensor(torch.randn(4), 0.1, 0, torch.qint8)
+        torch.save({"good": torch.ones(1), "conv.weight": quantised}, path)
+    with pytest.raises(FormatError, match=r"conv\.weight: is quantised"):
+        TORCH.read(path)
+
+
+def test_sparse_tensors_are_refused_by_name(path: Path) -> None:
+    torch.save({"good": torch.ones(1), "thin": torch.eye(3).to_sparse()}, path)
+    with pytest.raises(FormatError, match="thin: is sparse"):
+        TORCH.read(path)
+
+
+def test_a_pickled_module_is_refused_by_the_name_of_its_class(path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(FormatError, match=r"wants torch\.nn\.modules\.linear\.Linear"):
+        TORCH.read(path)
+
+
+def test_names_that_meet_once_joined_are_refused(path: Path) -> None:
+    torch.save({"a": {"b": torch.ones(1)}, "a.b": torch.zeros(1)}, path)
+    with pytest.raises(FormatError, match=r"a\.b: two tensors have this name"):
+        TORCH.read(path)
+
+
+# --- TorchScript
+
+
+class Scripted(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 3)
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
+        self.steps = 3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) * torch.tensor([2.5, 1.5]).sum()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_torchscript_names_parameters_and_constants(path: Path) -> None:
+    module = Scripted().eval()
+    traced = torch.jit.trace(module, torch.zeros(1, 3, 5, 5))
+    traced.save(path)
+    bundle = TORCH.read(path)
+    assert [*bundle] == ["conv.weight", "conv.bias", "blocks.0.weight", "blocks.0.bias", "CONSTANTS.c0"]
+    assert bytes(bundle["CONSTANTS.c0"].stored()) == bits(torch.tensor([2.5, 1.5]))
+    assert bundle.metadata["torch"]["kind"] == "torchscript"
+    agree(bundle.select(drop=["CONSTANTS.*"]), module.state_dict())
+    torch.jit.script(module).save(path)
+    agree(TORCH.read(path), module.state_dict())
+    assert TORCH.read(path).metadata["torch"]["other"]["steps"] == 3
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_weights_of_a_frozen_torchscript_are_its_constants(path: Path) -> None:
+    """The code calls them CONSTANTS.c0 and so on: nothing else in the file has a name for them."""
+    module = torch.nn.Conv2d(3, 4, 3).eval()
+    torch.jit.freeze(torch.jit.trace(module, torch.zeros(1, 3, 5, 5))).save(path)
+    bundle = TORCH.read(path)
+    assert sorted(bundle[name].shape for name in bundle) == [(4,), (4, 3, 3, 3)]
+    assert all(name.startswith("CONSTANTS.c") for name in bundle)
+    assert {bytes(t.stored()) for t in bundle.values()} == {bits(module.weight), bits(module.bias)}
+
+
+# --- writing
+
+
+def made(state: dict[str, torch.Tensor]) -> Bundle:
+    """A bundle that no adapter has read."""
+
+    def tensor(name: str, value: torch.Tensor) -> Tensor:
+        dtype = DTYPES[str(value.dtype).removeprefix("torch.")]
+        array = np.frombuffer(bits(value), np.uint8).view(dtype.numpy).reshape(tuple(value.shape))
+        return Tensor(name, dtype, tuple(value.shape), lambda: array)
+
+    return Bundle([tensor(name, value) for name, value in state.items()])
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_is_written_loads_with_weights_only(path: Path, mapped: bool) -> None:
+    state = {name: filled(name, 2, 3) for name in DTYPES_OF_TORCH}
+    state |= {"scalar": torch.tensor(2.0), "empty": torch.zeros(0, 3), "layer.ünï": torch.ones(70000)}
+    TORCH.write(path, made(state))
+    loaded = torch.load(path, weights_only=True, mmap=mapped)
+    assert list(loaded) == list(state)
+    for name, value in state.items():
+        assert loaded[name].dtype == value.dtype and loaded[name].shape == value.shape
+        assert bits(loaded[name]) == bits(value)
+    agree(TORCH.read(path), state)
+
+
+def test_the_same_bundle_makes_the_same_bytes_under_any_name(tmp_path: Path) -> None:
+    bundle = made(network().state_dict())
+    for name in ("a.pt", "b.bin"):
+        TORCH.write(tmp_path / name, bundle)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.bin").read_bytes()
+
+
+def test_storages_begin_at_multiples_of_64(path: Path) -> None:
+    TORCH.write(path, made(network().state_dict()))
+    raw = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        for info in archive.infolist():
+            at = info.header_offset
+            name, extra = (
+                int.from_bytes(raw[at + 26 : at + 28], "little"),
+                int.from_bytes(raw[at + 28 : at + 30], "little"),
+            )
+            assert (at + 30 + name + extra) % 64 == 0
+            assert info.date_time == (1980, 1, 1, 0, 0, 0)
+
+
+def test_it_may_write_over_what_it_reads(path: Path) -> None:
+    state = network().state_dict()
+    torch.save(state, path)
+    TORCH.write(path, TORCH.read(path))
+    agree(TORCH.read(path), state)
+
+
+# --- targets
+
+
+def plan_and_write(bundle: Bundle, path: Path) -> Any:
+    plan = make_plan(bundle, TORCH.target(bundle), "torch", {})
+    TORCH.write(path, plan.apply())
+    return plan
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_there_and_back_through_a_wio_file(tmp_path: Path, zipped: bool) -> None:
+    model = network()
+    state = model.state_dict()
+    state["alias"] = state["conv.bias"]
+    torch.save(state, tmp_path / "there.pt", _use_new_zipfile_serialization=zipped)
+    save(TORCH.read(tmp_path / "there.pt"), tmp_path / "there.wio")
+    plan_and_write(WioFileReader(tmp_path / "there.wio").bundle(), tmp_path / "back.pt")
+    back = torch.load(tmp_path / "back.pt", weights_only=True)
+    assert set(back) == set(state) and all(bits(back[name]) == bits(state[name]) for name in state)
+    assert back["alias"].data_ptr() == back["conv.bias"].data_ptr()
+    assert dict(back._metadata) == dict(state._metadata)
+    del back["alias"]
+    network().load_state_dict(back)
+
+
+def test_what_was_made_neutral_comes_back_in_pytorchs_layout(tmp_path: Path) -> None:
+    state = network().state_dict()
+    torch.save(state, tmp_path / "there.pt")
+    bundle = TORCH.read(tmp_path / "there.pt")
+    bundle = bundle.map(
+        lambda t: t.declared("conv.kernel", Layout.parse("OIHW")).to("HWIO") if t.name == "conv.weight" else t
+    )
+    plan = plan_and_write(bundle, tmp_path / "back.pt")
+    assert [step.kind for step in plan.steps].count("rearrange") == 1
+    agree(TORCH.read(tmp_path / "back.pt"), state)
+    assert list(TORCH.read(tmp_path / "back.pt")) == list(state)
+
+
+def declared(name: str, role: str, layout: str, *shape: int, layer: str) -> Tensor:
+    array = np.random.default_rng(len(name)).standard_normal(shape).astype(np.float32)
+    return Tensor(name, dtype_of(array), shape, lambda: array, role, Layout.parse(layout), layer=layer)
+
+
+def test_names_and_layouts_of_another_formats_weights(path: Path) -> None:
+    """As TensorFlow and Keras have them; the module then computes what NumPy says it must."""
+    bundle = Bundle(
+        [
+            declared("net/conv/kernel", "conv.kernel", "HWIO", 3, 2, 3, 4, layer="net/conv"),
+            declared("net/conv/bias", "conv.bias", "O", 4, layer="net/conv"),
+            declared("net/norm/gamma", "batch_norm.gamma", "C", 4, layer="net/norm"),
+            declared("net/norm/beta", "batch_norm.beta", "C", 4, layer="net/norm"),
+            declared("net/norm/mean", "batch_norm.mean", "C", 4, layer="net/norm"),
+            declared("net/norm/variance", "batch_norm.variance", "C", 4, layer="net/norm"),
+            declared("net/up/kernel", "conv_transpose.kernel", "HWOI", 3, 3, 2, 4, layer="net/up"),
+            declared("net/up/bias", "conv_transpose.bias", "O", 2, layer="net/up"),
+            declared("net/dense/kernel", "dense.kernel", "(HWC)O H=7 W=9 C=2", 126, 5, layer="net/dense"),
+            declared("net/dense/bias", "dense.bias", "O", 5, layer="net/dense"),
+        ]
+    )
+    plan = plan_and_write(bundle, path)
+    assert any("num_batches_tracked" in note for note in plan.notes)
+    model = torch.nn.ModuleDict({"net": network()})
+    model.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    kernel = bundle["net/conv/kernel"].numpy()
+    assert np.array_equal(model["net"].conv.weight.detach().numpy(), kernel.transpose(3, 2, 0, 1))
+    up = bundle["net/up/kernel"].numpy()
+    assert np.array_equal(model["net"].up.weight.detach().numpy(), up.transpose(3, 2, 0, 1))
+    dense = bundle["net/dense/kernel"].numpy().reshape(7, 9, 2, 5)
+    assert np.array_equal(model["net"].dense.weight.detach().numpy().reshape(5, 2, 7, 9), dense.transpose(3, 2, 0, 1))
+
+
+def correlation(x: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
+    """Cross-correlation of x (C H W) with a kernel of I H W O for each group, groups in blocks of channels."""
+    inputs, kh, kw, outputs = kernel.shape[1:]
+    out = np.zeros((groups * outputs, x.shape[1] - kh + 1, x.shape[2] - kw + 1))
+    for g, o, i, r, c in np.ndindex(groups, outputs, inputs, kh, kw):
+        part = x[g * inputs + i, r : r + out.shape[1], c : c + out.shape[2]]
+        out[g * outputs + o] += part * kernel[g, i, r, c, o]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("role", "layout", "shape", "groups", "to_gihwo"),
+    [
+        ("conv.kernel", "HWI(GO) G=2", (3, 2, 3, 8), 2, lambda a: a.reshape(3, 2, 3, 2, 4).transpose(3, 2, 0, 1, 4)),
+        ("conv.kernel", "HWIO", (3, 2, 6, 4), 1, lambda a: a.transpose(2, 0, 1, 3)[None]),
+        ("depthwise.kernel", "HWCM", (3, 2, 6, 2), 6, lambda a: a.transpose(2, 0, 1, 3)[:, None]),
+    ],
+    ids=["grouped", "plain", "depthwise"],
+)
+def test_convolutions_compute_what_their_layouts_say(
+    path: Path, role: str, layout: str, shape: tuple[int, ...], groups: int, to_gihwo: Any
+) -> None:
+    bundle = Bundle([declared("l/kernel", role, layout, *shape, layer="l")])
+    plan_and_write(bundle, path)
+    weight = torch.load(path, weights_only=True)["l.weight"].double()
+    x = np.random.default_rng(1).standard_normal((6, 5, 7))
+    computed = torch.nn.functional.conv2d(torch.from_numpy(x)[None], weight, groups=groups)[0].numpy()
+    expected = correlation(x, to_gihwo(bundle["l/kernel"].numpy().astype(np.float64)), groups)
+    np.testing.assert_allclose(computed, expected, rtol=1e-10)
+
+
+def test_undeclared_recurrent_and_unwritable_tensors_are_all_problems_at_once() -> None:
+    strings = Tensor("names", DTYPES["string"], (1,), lambda: np.array([b"x"], object), "other")
+    bundle = Bundle(
+        [
+            declared("l/kernel", "lstm.kernel", "I(GU) G=ifco", 3, 8, layer="l"),
+            Tensor("mystery", DTYPES["float32"], (2, 2), lambda: np.zeros((2, 2), np.float32)),
+            Tensor("tiny", DTYPES["int4"], (2,), lambda: np.zeros(2, DTYPES["int4"].numpy), "dense.bias",
+                   Layout.parse("O")),
+            strings,
+        ]
+    )  # fmt: skip
+    with pytest.raises(PlanError) as caught:
+        make_plan(bundle, TORCH.target(bundle), "torch", {})
+    kinds = {problem.tensor: problem.kind for problem in caught.value.problems}
+    assert kinds == {"l/kernel": "unsupported", "mystery": "layout", "tiny": "dtype"}
+    assert "two biases" in str(caught.value)
+
+
+def test_what_pytorch_has_no_dtype_for_is_not_written(path: Path) -> None:
+    bundle = Bundle([Tensor("tiny", DTYPES["int4"], (2,), lambda: np.zeros(2, DTYPES["int4"].numpy))])
+    with pytest.raises(FormatError, match=r"tiny \(int4\)"):
+        TORCH.write(path, bundle)
+    assert not path.exists()
+
+
+def test_options_are_explicit(path: Path) -> None:
+    with pytest.raises(UsageError, match="checksums, shared"):
+        TORCH.read(path, weights_only="yes")
+
+
+# --- the contract of every adapter
+
+
+class TestZipContract(AdapterContract):
+    adapter = TORCH
+
+    def sample(self, folder: Path) -> Path:
+        torch.save(network().state_dict(), folder / "model.pt")
+        return folder / "model.pt"
+
+
+class TestLegacyContract(AdapterContract):
+    adapter = TORCH
+
+    def sample(self, folder: Path) -> Path:
+        torch.save({"net": network().state_dict(), "epoch": 3}, folder / "m.pt", _use_new_zipfile_serialization=False)
+        return folder / "m.pt"

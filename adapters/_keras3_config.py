@@ -21,6 +21,7 @@ CONTAINERS = ("Sequential", "Functional", "Model")
 LAYERS, LAYERS_2_13 = "layers", "_layer_checkpoint_dependencies"
 # These keep their variables in a cell (keras 3.15 layers/rnn/*.py).
 _WITH_CELL = frozenset({"LSTM", "GRU", "SimpleRNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 # Leaf names of Keras 3 variables where they are not the last part of the role.
 _LEAVES = {"mean": "moving_mean", "variance": "moving_variance", "table": "embeddings"}
 
@@ -73,6 +74,8 @@ class Config:
                 self._model = _Recorded(self._document, version or "3", "tensorflow", None)
             except FormatError as error:
                 raise FormatError(f"{file}: config.json: {error.message}") from None
+            except _MALFORMED as error:
+                raise FormatError(f"{file}: its config.json is malformed: {error!r}") from None
 
     @property
     def data_format(self) -> str | None:
@@ -89,7 +92,7 @@ class Config:
         walk = _Walk(tree, self._model.declared)
         try:
             return {place.path: place for place in walk.container(self._document, "", "", 0)}
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except _MALFORMED as error:
             raise FormatError(f"{self._file}: its config.json is malformed: {error!r}") from None
 
 

@@ -21,8 +21,8 @@ NEEDS_TEMPLATE = (
     "network tells"
 )
 TEMPLATE_REMEDY = (
-    "save the untrained model once, model.save('MODEL.keras'), and give --template MODEL.keras (a .weights.h5 of it "
-    "serves only where tensors have its names)"
+    "save the untrained model once, model.save('MODEL.keras'), and give --option template=MODEL.keras (a .weights.h5 "
+    "of it serves only where tensors have its names)"
 )
 
 
@@ -62,7 +62,7 @@ def template_target(bundle: Bundle, template: Bundle, convention: Convention) ->
     notes = ["the tree, its attributes and the archive's other members are those of the template"]
     if filling.kept:
         notes.append(f"{filling.kept} variables that are no weights keep the template's values (optimizer, seeds)")
-    told = {key: bundle.metadata[key] for key in ("architecture", "dialect") if key in bundle.metadata}
+    told: dict[str, Any] = {key: bundle.metadata[key] for key in ("architecture", "dialect") if key in bundle.metadata}
     metadata: dict[str, Any] = {**template.metadata, **told}
     return Target(tuple(filling.slots), metadata, dropped, tuple(filling.problems), tuple(notes))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wio.adapters._hdf5 import H5File
+from wio.adapters._hdf5 import H5File, refuse_endless_heaps
 from wio.adapters._keras3_archive import BufferFile, Member
 from wio.dtypes import DTYPES, DType, dtype_of
 from wio.encodings import from_bytes
@@ -23,6 +23,7 @@ MAX_DEPTH = 64
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 # Keras 3.15 safe_get_h5_dataset: what declares far more than it stores is a shape bomb. Deflate ends at 1032:1.
 _SMALL, _MAX_RATIO = 64 << 20, 1032
+# Looking through more than this would take longer than listing a file may.
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,7 @@ class WeightsFile(H5File):
         import h5py
 
         self.name = member.what
+        refuse_endless_heaps(member.data, self.name)
         try:
             self._file = h5py.File(BufferFile(member.data), "r")
         except _DAMAGED as error:
@@ -122,6 +124,9 @@ class WeightsFile(H5File):
                 variables.append(self._variable(node, path))
             else:
                 raise FormatError(f"{self.name}: {printable(path)!r} is neither group nor array")
+        if not variables:
+            # Nothing will be read that would show a changed member.
+            self.mapped()
         return Tree(groups, tuple(variables))
 
     def _attributes_of(self, node: Any, path: str) -> dict[str, Any]:

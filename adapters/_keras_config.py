@@ -60,7 +60,10 @@ class KerasModel:
             raise FormatError("its model_config is not that of a Sequential or functional model")
         self._version, self._backend = version, backend
         self._family = version_family(version)
-        told = list(_formats(config, 0))
+        try:
+            told = list(_formats(config, 0))
+        except (TypeError, AttributeError) as error:
+            raise FormatError(f"its model_config is malformed: {error!r}") from None
         # Flatten takes its default from elsewhere than the layers do (2.1.6), so it speaks only where no layer does.
         self.formats = sorted({each for name, each in told if name != "Flatten"} or {each for _, each in told})
         self.data_format = told_format or (self.formats[0] if len(self.formats) == 1 else None)
@@ -163,6 +166,8 @@ class KerasModel:
                 else FeatureMap((TIME, *out.axes) if out.axes else None, (None, *out.sizes), out.flat)
             )
             return replace(declared, name=name, weights=_inside(declared.weights, name)), timed
+        # Keras 3 writes the inner layer's name with its direction already.
+        inner_name = inner_name.removeprefix("forward_")
         forward, out = self._layer(inner, f"forward_{inner_name}", inputs, depth + 1)
         backward, _ = self._layer(inner, f"backward_{inner_name}", inputs, depth + 1)
         both = None

@@ -89,6 +89,8 @@ class _Targeting:
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
         self._same_names = bool(source) and (source["family"] == "1.2") == convention.keras1
         self._told_format = options.get("data_format")
+        # Keras lists the weights of a nested model trained ones first, which no order of roles gives again.
+        self._in_keras_order = bool(source) or bundle.metadata.get("adapter") == "keras3"
         self._order = [name for name in options.get("layers", "").split(",") if name]
         self._problems: list[Problem] = []
 
@@ -142,8 +144,9 @@ class _Targeting:
         self._refuse_partial_batch_norms(declared)
         members = {(t.layer, str(t.role)): t for t in reversed(declared)}
         keys = list(dict.fromkeys((t.layer, str(t.role)) for t in declared))
-        if group.stored_as is None and not self._source:
-            keys.sort(key=lambda key: _ORDER.get(key[1].partition(".")[2], len(_ORDER)))
+        if group.stored_as is None and not self._in_keras_order:
+            modules = {module: place for place, (module, _) in reversed(list(enumerate(keys)))}
+            keys.sort(key=lambda key: (modules[key[0]], _ORDER.get(key[1].partition(".")[2], len(_ORDER))))
         for module, role in self._interleaved(keys):
             tensor = members[module, role[0]]
             layout = self._layout(tensor, role[1])
@@ -342,8 +345,8 @@ class _Targeting:
         reshapes = self._source.get("reshapes", [])
         if reshapes and self._bundle.metadata.get("data_format") != convention.data_format:
             yield (
-                f"CHECK {', '.join(reshapes[:5])}: what a Reshape or Permute gives out depends on the data format, and wio "
-                "does not follow it: the weights before it are kept in the source's order"
+                f"CHECK {', '.join(reshapes[:5])}: what a Reshape or Permute gives out depends on the data format, and "
+                "wio does not follow it: the weights before it are kept in the source's order"
             )
         if not self._order and "layers" not in self._bundle.metadata:
             yield (

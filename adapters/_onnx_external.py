@@ -113,8 +113,9 @@ def _descend(folder: Path, parts: Sequence[str], what: str) -> int:
     no_link = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     binary = getattr(os, "O_BINARY", 0)
     by_descriptor = os.open in os.supports_dir_fd
-    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if by_descriptor else None
+    at: int | None = None
     try:
+        at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY) if by_descriptor else None
         for depth, part in enumerate(parts, 1):
             # Where folders cannot be opened, links are looked for by name.
             path = part if by_descriptor else str(folder.joinpath(*parts[:depth]))

@@ -33,7 +33,7 @@ Fields = dict[int, list[tuple[int, int, int]]]
 
 @dataclass(frozen=True, slots=True)
 class TensorRecord:
-    """TensorProto, its payload unread. ``within`` is the way to it: the field of every message around it, and its own."""
+    """TensorProto, its payload unread. ``within``: the fields of the messages around it, and its own."""
 
     name: str  # 8
     data_type: int  # 2
@@ -47,7 +47,7 @@ class TensorRecord:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """AttributeProto; numbers are decoded when asked for. ``reference`` names an attribute of the function around it."""
+    """AttributeProto; numbers are decoded when asked for. ``reference`` names an attribute of the function around."""
 
     data: Buffer
     name: str  # 1
@@ -74,12 +74,15 @@ class Attribute:
 
     def floats(self, number: int = 7) -> list[float]:
         """``floats``, or ``f`` with number 2."""
-        found: list[float] = []
+        data = self.float_bytes(number)
+        return list(struct.unpack(f"<{len(data) // 4}f", data))
+
+    def float_bytes(self, number: int) -> bytes:
+        """The same as they are stored, NaNs and all."""
         for tag, start, stop in self.parts.get(number, ()):
             if tag & 7 not in (FIXED32, LENGTH) or (stop - start) % 4:
                 raise WireError(f"attribute {self.name!r} is stored as no float")
-            found += struct.unpack(f"<{(stop - start) // 4}f", self.data[start:stop])
-        return found
+        return b"".join(bytes(self.data[start:stop]) for _, start, stop in self.parts.get(number, ()))
 
     def strings(self, number: int = 9) -> list[bytes]:
         """``strings``, or ``s`` with number 4."""

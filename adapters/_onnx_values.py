@@ -194,9 +194,7 @@ class Values:
 def stored_tensor(name: str, dtype: DType, shape: tuple[int, ...], part: Any, what: str) -> Tensor:
     """A tensor whose bytes stand somewhere as ONNX keeps them; ``part`` gives them."""
     as_they_are = dtype.name not in PACKED_BITS and dtype.name != "bool"
-    return Tensor(
-        name, dtype, shape, lambda: _values(part(), dtype, shape, what), raw=part if as_they_are else None
-    )
+    return Tensor(name, dtype, shape, lambda: _values(part(), dtype, shape, what), raw=part if as_they_are else None)
 
 
 def _values(data: Any, dtype: DType, shape: tuple[int, ...], what: str) -> Array:
@@ -234,4 +232,5 @@ def as_stored(tensor: Tensor) -> memoryview:
     rows = np.zeros(-(-flat.size // per_byte) * per_byte, np.uint8)
     rows[: flat.size] = flat
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    return np.bitwise_or.reduce(rows.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8).data
+    packed: Array = np.bitwise_or.reduce(rows.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8)
+    return packed.data

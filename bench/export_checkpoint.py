@@ -40,7 +40,8 @@ def main() -> None:
     print(f"{'checkpoint':<12}{'wio':>10}{'TensorFlow':>12}{'ratio':>8}   spread of the ratio")
     for row in rows:
         low, high = row["spread"]
-        print(f"{row['checkpoint']:<12}{row['wio']:>8.2f} s{row['peer']:>10.2f} s{row['ratio']:>7.1f}x   {low:.1f} to {high:.1f}")
+        times = f"{row['wio']:>8.2f} s{row['peer']:>10.2f} s{row['ratio']:>7.1f}x"
+        print(f"{row['checkpoint']:<12}{times}   {low:.1f} to {high:.1f}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))
 

@@ -15,7 +15,7 @@ SPEC = Path(__file__).parent.parent / "spec" / "wio-1.md"
 _PART = re.compile(r"(?<=<!-- generated: )(?P<name>[\w-]+)(?P<open> -->\n)(?P<body>.*?)(?=<!-- end -->)", re.DOTALL)
 _KERAS = [(version, form) for version in ("1.2", "2.0", "2.2") for form in ("channels_last", "channels_first")]
 # Adapters with one convention; a block of this name in the spec holds its table.
-_PLAIN = ("tf-checkpoint", "caffe", "torch")
+_PLAIN = ("tf-checkpoint", "caffe", "torch", "onnx", "keras3")
 _Row = tuple[tuple[Layout, ...], ...]
 # What the layers and weights are, where the name of the role does not say it.
 _MEANINGS = {

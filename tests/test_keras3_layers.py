@@ -77,6 +77,24 @@ def models() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keras3")
+
+
+@pytest.fixture
+def saved(kind: str, model: Any, folder: Path) -> Path:
+    path = folder / f"{kind}.keras"
+    return path if path.exists() else save(model, path)
+
+
+@pytest.fixture
+def template(kind: str, model: Any, folder: Path) -> Path:
+    """The same network with other weights."""
+    path = folder / f"{kind}.template.keras"
+    return path if path.exists() else save(twin(model), path)
+
+
 @pytest.fixture
 def model(kind: str, models: dict[str, Any]) -> Any:
     if kind not in models:
@@ -84,19 +102,21 @@ def model(kind: str, models: dict[str, Any]) -> Any:
     return models[kind]
 
 
-def test_reads_get_weights_bit_for_bit(kind: str, model: Any, tmp_path: Path) -> None:
-    for path in (save(model, tmp_path / "m.keras"), save(model, tmp_path / "m.weights.h5")):
+def test_reads_get_weights_bit_for_bit(kind: str, model: Any, saved: Path, tmp_path: Path) -> None:
+    for path in (saved, save(model, tmp_path / "m.weights.h5")):
         found = list(read(path).values())
         if kind.startswith("bidirectional") and path.suffix == ".h5":
             # Without a config there is only the file's order, which is the alphabet's.
             found = found[3:] + found[:3]
+        if path.suffix == ".h5":
+            assert {(t.role, t.layout) for t in found} == {(None, None)}
         assert len(found) == len(model.get_weights())
         assert all(same_bits(t.numpy(), w) for t, w in zip(found, model.get_weights(), strict=True))
         assert all(bytes(t.stored()) == t.numpy().tobytes() for t in found)
 
 
-def test_roles_and_layouts_come_from_the_config(kind: str, model: Any, tmp_path: Path) -> None:
-    bundle = read(save(model, tmp_path / "m.keras"))
+def test_roles_and_layouts_come_from_the_config(kind: str, saved: Path) -> None:
+    bundle = read(saved)
     found = [(t.role, None if t.layout is None else str(t.layout)) for t in bundle.values()]
     if kind == "prelu":
         assert [role for role, _ in found] == ["prelu.alpha"]
@@ -110,20 +130,16 @@ def test_roles_and_layouts_come_from_the_config(kind: str, model: Any, tmp_path:
             assert Layout(t.layout.axes, gates=t.layout.gates) in table[t.role]
 
 
-def test_weights_alone_declare_nothing(model: Any, tmp_path: Path) -> None:
-    assert all((t.role, t.layout) == (None, None) for t in read(save(model, tmp_path / "m.weights.h5")).values())
-
-
-def test_a_template_is_filled_and_keras_computes_the_same(model: Any, tmp_path: Path) -> None:
-    other = twin(model)
+def test_a_template_is_filled_and_keras_computes_the_same(
+    model: Any, saved: Path, template: Path, tmp_path: Path
+) -> None:
+    other = load(template)
     assert not np.allclose(predict(other), predict(model))
-    template = save(other, tmp_path / "template.keras")
-    bundle = read(save(model, tmp_path / "m.keras"))
-    write(bundle, tmp_path / "out.keras", template=template)
+    write(read(saved), tmp_path / "out.keras", template=template)
     written = load(tmp_path / "out.keras")
     assert all(same_bits(a, b) for a, b in zip(written.get_weights(), model.get_weights(), strict=True))
     np.testing.assert_allclose(predict(written), predict(model), atol=1e-6, rtol=0)
-    write(bundle, tmp_path / "out.weights.h5", template=template)
+    write(read(saved), tmp_path / "out.weights.h5", template=template)
     other.load_weights(tmp_path / "out.weights.h5")
     np.testing.assert_allclose(predict(other), predict(model), atol=1e-6, rtol=0)
 
@@ -133,9 +149,7 @@ LEGACY = [k for k in KINDS if not k.startswith("bidirectional") and DECLARED.get
 
 
 @pytest.mark.parametrize("kind", LEGACY)
-def test_a_template_is_filled_from_a_legacy_file(model: Any, tmp_path: Path) -> None:
-    other = twin(model)
-    template = save(other, tmp_path / "template.keras")
+def test_a_template_is_filled_from_a_legacy_file(model: Any, template: Path, tmp_path: Path) -> None:
     bundle = KerasTF().read(save(model, tmp_path / "m.h5"))
     write(bundle, tmp_path / "out.keras", template=template)
     np.testing.assert_allclose(predict(load(tmp_path / "out.keras")), predict(model), atol=1e-6, rtol=0)

@@ -1,0 +1,160 @@
+"""Models of weights alone, and the pieces of which any model is written: messages whose lengths are known beforehand.
+
+The largest message that protobuf parses is 2 GiB - 1 bytes; a model that would be larger keeps its data beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from wio import __version__
+from wio.adapters._onnx_bundle import LAYER, LAYOUT, ROLE
+from wio.adapters._onnx_values import NUMBERS, RAW, STRINGS, as_stored, stored_size
+from wio.adapters._tf_wire import LENGTH, VARINT
+from wio.atomic import atomic_output
+from wio.bundle import Bundle, Tensor, default_layer
+from wio.errors import WioError
+
+LARGEST_MESSAGE = (1 << 31) - 1
+# Readers map data files: the start of a page, as onnx's and onnxruntime's own writers align them.
+ALIGNMENT = 4096
+_CHUNK = 8 << 20
+
+# TensorProto.metadata_props came with IR version 10, opset 21 (onnx 1.16); newer types ask for newer versions.
+_VERSIONS = {"float8_e8m0fnu": (12, 24), "uint2": (13, 25), "int2": (13, 25)}
+_USUAL_VERSION = (10, 21)
+
+
+@dataclass(frozen=True)
+class Later:
+    """Bytes whose number is known and which are produced when they are written."""
+
+    size: int
+    produce: Callable[[], memoryview | bytes]
+
+
+Part = bytes | memoryview | Later
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def length_of(parts: Iterable[Part]) -> int:
+    return sum(part.size if isinstance(part, Later) else len(part) for part in parts)
+
+
+def number_field(number: int, value: int) -> bytes:
+    return varint(number << 3 | VARINT) + varint(value)
+
+
+def bytes_field(number: int, value: bytes) -> bytes:
+    return varint(number << 3 | LENGTH) + varint(len(value)) + value
+
+
+def text_field(number: int, value: str) -> bytes:
+    return bytes_field(number, value.encode("utf-8"))
+
+
+def pair_field(number: int, key: str, value: str) -> bytes:
+    return bytes_field(number, text_field(1, key) + text_field(2, value))
+
+
+def message_field(number: int, parts: Sequence[Part]) -> list[Part]:
+    return [varint(number << 3 | LENGTH) + varint(length_of(parts)), *parts]
+
+
+def write_parts(file: BinaryIO, parts: Iterable[Part], what: str) -> None:
+    for part in parts:
+        data = part.produce() if isinstance(part, Later) else part
+        view = memoryview(data)
+        if isinstance(part, Later) and view.nbytes != part.size:
+            raise WioError(f"{what}: a tensor of {part.size} bytes gave {view.nbytes}")
+        for start in range(0, len(view), _CHUNK):
+            file.write(view[start : start + _CHUNK])
+
+
+def payload(tensor: Tensor) -> list[Part]:
+    """The values of a tensor as fields of a TensorProto: raw_data, or string_data."""
+    if tensor.dtype.name == "string":
+        return [bytes_field(STRINGS, _string(each)) for each in tensor.numpy().reshape(-1).tolist()]
+    size = stored_size(tensor.dtype, tensor.size)
+    return [varint(RAW << 3 | LENGTH) + varint(size), Later(size, lambda: as_stored(tensor))]
+
+
+def _string(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return str(value).encode("utf-8")
+
+
+class DataFile:
+    """Where the data of a model too large for one file go: one tensor after the other, each on a page of its own."""
+
+    def __init__(self, model: Path) -> None:
+        self.path = model.with_name(f"{model.name}.data")
+        self._parts: list[tuple[int, Later]] = []
+        self._end = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def add(self, size: int, produce: Callable[[], memoryview | bytes]) -> bytes:
+        """Takes a tensor's bytes; gives the fields that say where they will stand: external_data 13, location 14."""
+        offset = -(-self._end // ALIGNMENT) * ALIGNMENT
+        self._parts.append((offset, Later(size, produce)))
+        self._end = offset + size
+        told = (("location", self.path.name), ("offset", str(offset)), ("length", str(size)))
+        return b"".join(pair_field(13, key, value) for key, value in told) + number_field(14, 1)
+
+    def write(self) -> None:
+        with atomic_output(self.path) as temporary, temporary.open("wb") as file:
+            for offset, part in self._parts:
+                file.write(b"\0" * (offset - file.tell()))
+                write_parts(file, [part], str(self.path))
+
+
+def write_model(path: Path, parts: Sequence[Part], data: DataFile) -> None:
+    """The data file first: whoever finds the new model finds its data as well."""
+    if data:
+        data.write()
+    with atomic_output(path) as temporary, temporary.open("wb") as file:
+        write_parts(file, parts, str(path))
+
+
+def write_weights(path: Path, bundle: Bundle) -> None:
+    """A model of initializers without a graph around them; their roles and layouts stand in its metadata_props."""
+    tensors = list(bundle.values())
+    data = DataFile(path)
+    size = sum(tensor.nbytes + len(tensor.name) + 1024 for tensor in tensors)
+    graph: list[Part] = [text_field(2, "weights")]
+    for tensor in tensors:
+        graph += message_field(5, _tensor(tensor, data if size > LARGEST_MESSAGE else None))
+    # The IR and opset versions that the types of these tensors need.
+    ir_version, opset = max((_VERSIONS.get(t.dtype.name, _USUAL_VERSION) for t in tensors), default=_USUAL_VERSION)
+    head = number_field(1, ir_version) + text_field(2, "wio") + text_field(3, __version__)
+    model: list[Part] = [head, *message_field(7, graph), bytes_field(8, number_field(2, opset))]
+    write_model(path, model, data)
+
+
+def _tensor(tensor: Tensor, data: DataFile | None) -> list[Part]:
+    head = b"".join(number_field(1, extent) for extent in tensor.shape)
+    head += number_field(2, NUMBERS[tensor.dtype.name]) + text_field(8, tensor.name)
+    if data is not None and tensor.dtype.name != "string":
+        size = stored_size(tensor.dtype, tensor.size)
+        values: list[Part] = [data.add(size, lambda: as_stored(tensor))]
+    else:
+        values = payload(tensor)
+    told = {ROLE: tensor.role, LAYOUT: None if tensor.layout is None else str(tensor.layout)}
+    if tensor.role is not None and tensor.layer != default_layer(tensor.name):
+        told[LAYER] = tensor.layer
+    tail = b"".join(pair_field(16, key, value) for key, value in told.items() if value is not None)
+    return [head, *values, tail]

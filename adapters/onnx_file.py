@@ -1,0 +1,64 @@
+"""The adapter `onnx`: the weights of ONNX models, read from the graph that uses them and put back into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wio.adapter import Adapter, Convention, Option, Target
+from wio.bundle import Bundle
+from wio.errors import FormatError
+
+
+class OnnxFile(Adapter):
+    """ONNX models. The node that takes a weight says what it is; nothing else does."""
+
+    name = "onnx"
+    description = "ONNX models: initializers, constants, external data; roles and layouts from the graph"
+    writes = True
+    options = (
+        Option("template", "the model whose weights are replaced; its graph stays as it is", writing=True),
+        Option("keep", "weights of the template that stay as they are: GLOB,GLOB,...", writing=True),
+    )
+
+    def sniff(self, path: Path) -> int:
+        from wio.adapters._onnx_messages import looks_like_model
+        from wio.adapters._tf_files import MappedFile
+
+        try:
+            if not path.is_file():
+                return 0
+            # Protobuf has no magic bytes: what tells a model is the wire type of each of its outermost fields.
+            return 10 if looks_like_model(MappedFile(path).view) else 0
+        except (OSError, FormatError):
+            return 0
+
+    def read(self, path: Path, **options: str) -> Bundle:
+        """The bundle of a model. FormatError names what cannot be read; external data are opened, not read."""
+        from wio.adapters._onnx_file import open_model
+
+        self.checked(options, writing=False)
+        return open_model(path).bundle
+
+    def convention(self, **options: str) -> Convention:
+        from wio.adapters._onnx_convention import CONVENTION
+
+        self.checked(options, writing=True)
+        return Convention.of(CONVENTION)
+
+    def target(self, bundle: Bundle, **options: str) -> Target:
+        from wio.adapters._onnx_target import template_target, weights_target
+
+        options = self.checked(options, writing=True)
+        if "template" in options:
+            return template_target(bundle, Path(options["template"]), options.get("keep", ""))
+        return weights_target(bundle)
+
+    def write(self, path: Path, bundle: Bundle, **options: str) -> None:
+        from wio.adapters._onnx_template import write_into_template
+        from wio.adapters._onnx_writer import write_weights
+
+        options = self.checked(options, writing=True)
+        if "template" in options:
+            write_into_template(path, bundle, Path(options["template"]))
+        else:
+            write_weights(path, bundle)

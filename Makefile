@@ -45,6 +45,7 @@ goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## r
 		--wio "$(abspath $(ENV)/test/bin/python) -m wio"
 
 bench: $(ENV)/test/done ## wio against its peers, side by side
+	@$(ENV)/test/bin/python -m compileall -q wio adapters # as an installed package is; an editable one is not
 	TF_CPP_MIN_LOG_LEVEL=3 $(ENV)/test/bin/python bench/export_checkpoint.py
 
 clean: ## remove environments, caches and demo output
@@ -52,12 +53,13 @@ clean: ## remove environments, caches and demo output
 
 $(ENV)/wio/done: pyproject.toml
 	@echo "setting up wio in $(ENV)/wio"
-	@$(PYTHON) -m venv --clear $(ENV)/wio && $(ENV)/wio/bin/python $(PIP) -e . && touch $@
+	@$(PYTHON) -m venv --clear $(ENV)/wio && $(ENV)/wio/bin/python $(PIP) -e . \
+		&& $(ENV)/wio/bin/python -m compileall -q wio adapters && touch $@
 
 $(ENV)/test/done: pyproject.toml requirements/test.txt
 	@echo "setting up the test environment with TensorFlow and Keras in $(ENV)/test (minutes, once)"
 	@$(PYTHON) -m venv --clear $(ENV)/test && $(ENV)/test/bin/python $(PIP) -r requirements/test.txt \
-		&& $(ENV)/test/bin/python $(PIP) -e . && touch $@
+		&& $(ENV)/test/bin/python $(PIP) -e . && $(ENV)/test/bin/python -m compileall -q wio adapters && touch $@
 
 $(ENV)/theano-keras%/done: requirements/theano.txt requirements/theano-keras%.txt
 	@echo "setting up Keras $* on Theano in $(@D)"

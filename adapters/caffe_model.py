@@ -46,6 +46,8 @@ class CaffeModel(Adapter):
     )
 
     def sniff(self, path: Path) -> int:
+        if not path.is_file():
+            return 0
         from wio.adapters._caffe_file import looks_like_caffemodel
 
         return 10 if looks_like_caffemodel(path) else 0

@@ -29,9 +29,11 @@ class NumpyFile(Adapter):
     )
 
     def sniff(self, path: Path) -> int:
+        if not path.is_file():
+            return 0
         from wio.adapters._numpy_read import score
 
-        return score(path) if path.is_file() else 0
+        return score(path)
 
     def read(self, path: Path, **options: str) -> Bundle:
         """An array is named by the stem of its file, a member of an .npz by its key, a leaf by ``layer/weight``."""

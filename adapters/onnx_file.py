@@ -21,12 +21,12 @@ class OnnxFile(Adapter):
     )
 
     def sniff(self, path: Path) -> int:
+        if not path.is_file():
+            return 0
         from wio.adapters._onnx_messages import looks_like_model
         from wio.adapters._tf_files import MappedFile
 
         try:
-            if not path.is_file():
-                return 0
             # Protobuf has no magic bytes: what tells a model is the wire type of each of its outermost fields.
             return 10 if looks_like_model(MappedFile(path).view) else 0
         except (OSError, FormatError):

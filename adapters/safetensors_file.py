@@ -21,9 +21,11 @@ class SafetensorsFile(Adapter):
     writes = True
 
     def sniff(self, path: Path) -> int:
+        if not path.is_file():
+            return 0
         from wio.adapters._safetensors_read import is_index, is_safetensors
 
-        return 10 if path.is_file() and (is_safetensors(path) or is_index(path)) else 0
+        return 10 if is_safetensors(path) or is_index(path) else 0
 
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._safetensors_read import read

@@ -79,9 +79,11 @@ class TorchFile(Adapter):
     )
 
     def sniff(self, path: Path) -> int:
+        if not path.is_file():
+            return 0
         from wio.adapters._torch_read import is_torch
 
-        return 20 if path.is_file() and is_torch(path) else 0
+        return 20 if is_torch(path) else 0
 
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._torch_read import read

@@ -79,3 +79,30 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     shaken(7).save(tmp_path / "m.h5")
     with pytest.raises(wio.WioError, match="neither"):
         wio.load_into(object(), tmp_path / "m.h5")
+
+
+def test_a_torch_module_computes_what_the_keras_model_does(tmp_path: Path) -> None:
+    """HWIO to OIHW, rows from H W C to C H W, moving_variance to running_var: all of it, by names alone."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(2, 3, (3, 2))
+            self.bn = torch.nn.BatchNorm2d(3, eps=1e-3)
+            self.fc = torch.nn.Linear(5 * 5 * 3, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(torch.flatten(self.bn(self.conv(x)), 1))
+
+    source, target = shaken(8), Net().eval()
+    source.save(tmp_path / "m.h5")
+    wio.export(tmp_path / "m.h5", tmp_path / "m.wio")
+    wio.load_into(target, tmp_path / "m.wio")
+    with torch.no_grad():
+        computed = target(torch.from_numpy(np.ascontiguousarray(X.transpose(0, 3, 1, 2)))).numpy()
+    np.testing.assert_allclose(computed, np.asarray(source(X)), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        target.fc = torch.nn.Linear(5 * 5 * 3, 5)
+    with pytest.raises(PlanError, match="does not fit the model"):
+        wio.load_into(target, tmp_path / "m.wio")

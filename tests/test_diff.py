@@ -9,6 +9,7 @@ import pytest
 from test_cli import arrays, make
 
 from wio.diff import Tolerance, diff
+from wio.errors import WioError
 from wio.port import Declarations
 
 Entry = tuple[np.ndarray, str | None, str | None]
@@ -75,6 +76,27 @@ def test_half_declared_claims_nothing_and_names_the_remedy(tmp_path: Path) -> No
     assert "--declare 'l/w=conv.kernel:HWIO'" in pair.detail
     settled = diff(left, right, told=Declarations(declare=("l/w=conv.kernel:HWIO",)))
     assert settled.equal and settled.pairs[0].status == "equal"
+
+
+def test_the_remedy_speaks_the_open_sides_layout(tmp_path: Path, data: Path) -> None:
+    """A torch file keeps OIHW, whatever the other side has."""
+    import torch
+
+    import wio
+
+    source = data / "keras_layers" / "k224_tf_last" / "ConvFlattenDense.full.h5"
+    names = {name.partition("/")[0]: name for name in wio.open(source) if name.endswith("kernel")}
+    conv = next(layer for layer in names if layer.startswith("conv"))
+    kernel = wio.open(source)[names[conv]].to("OIHW").numpy()
+    torch.save({f"{conv}/kernel": torch.from_numpy(kernel.copy())}, tmp_path / "t.pt")
+    pair = next(p for p in diff(source, tmp_path / "t.pt").pairs if p.a == f"{conv}/kernel")
+    assert pair.detail.endswith(f"--declare '{conv}/kernel=conv.kernel:OIHW'")
+
+
+def test_a_declaration_must_fit_one_of_the_two(tmp_path: Path) -> None:
+    left, right = (make(tmp_path / f"{name}.wio", {"a/x": (arrays(2), None, None)}) for name in "ab")
+    with pytest.raises(WioError, match="either file"):
+        diff(left, right, told=Declarations(declare=("no_such*=conv.bias",)))
 
 
 def test_two_undeclared_tensors_compare_as_stored(tmp_path: Path) -> None:

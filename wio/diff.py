@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from wio.bundle import Bundle, Tensor
 from wio.encodings import to_bytes
-from wio.errors import LayoutError
+from wio.errors import LayoutError, UsageError, WioError
 from wio.gates import join_gates
 from wio.plugins import adapter_named, detect
-from wio.port import Declarations, open_resolved
-from wio.roles import NOT_WEIGHTS, neutral
+from wio.port import Declarations, Resolved, convention_of, open_resolved
+from wio.roles import NOT_WEIGHTS, neutral, same_axes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,9 +107,10 @@ def diff(
     ``read_bytes`` reads equal .wio digests' bytes too. Optimizer slots and counters are compared where both sides
     have them, and are no difference where one has not.
     """
-    sides = [_comparable(_side(path, adapter, options, told)) for path, adapter in ((a, adapters[0]), (b, adapters[1]))]
+    resolved = _resolved((a, b), adapters, options or {}, told or Declarations())
+    sides = [_comparable(side.bundle) for side in resolved]
     matched, only_a, only_b = _match(sides[0], sides[1])
-    compare = _Comparison(sides[0], sides[1], tolerance, read_bytes)
+    compare = _Comparison(resolved, tolerance, read_bytes)
     pairs = sorted((compare(x, y) for x, y in matched), key=lambda p: (_SEVERITY[p.status], -(p.max_abs or 0.0)))
     alone_a, alone_b = (
         [name for name in names if not _no_weight(s[name])] for s, names in zip(sides, (only_a, only_b), strict=True)
@@ -124,22 +125,37 @@ def _no_weight(tensor: Tensor) -> bool:
     return tensor.role in NOT_WEIGHTS
 
 
-def _side(
-    path: Path | str, adapter: str | None, options: Mapping[str, str] | None, told: Declarations | None
-) -> Bundle:
-    """One side; what the user declares may fit only one of the two, but it must fit one of them."""
-    chosen = adapter_named(adapter) if adapter else detect(Path(path))
-    known = {option.name for option in chosen.options if option.reading}
-    mine = {key: value for key, value in (options or {}).items() if key in known}
-    told = told or Declarations()
-    bundle = chosen.read(Path(path), **chosen.checked(mine, writing=False))
-    fitting = tuple(text for text in told.declare if _some_match(bundle, text.partition("=")[0]))
-    only = tuple(glob for glob in told.only if _some_match(bundle, glob))
-    drop = tuple(glob for glob in told.drop if _some_match(bundle, glob))
-    arch = None if bundle.metadata.get("architecture") else told.arch
-    return open_resolved(
-        path, chosen.name, mine, replace(told, arch=arch, declare=fitting, only=only, drop=drop)
-    ).bundle
+def _resolved(
+    paths: Sequence[Path | str], adapters: Sequence[str | None], options: Mapping[str, str], told: Declarations
+) -> list[Resolved]:
+    """Both sides. What the user declares may fit only one of the two, but it must fit one of them."""
+    chosen = [adapter_named(name) if name else detect(Path(path)) for path, name in zip(paths, adapters, strict=True)]
+    mine = [
+        {key: value for key, value in options.items() if key in {o.name for o in adapter.options if o.reading}}
+        for adapter in chosen
+    ]
+    idle = [key for key in options if not any(key in given for given in mine)]
+    if idle:
+        raise UsageError(f"neither file's adapter has the option {', '.join(map(repr, idle))} for reading")
+    bundles = [
+        adapter.read(Path(path), **adapter.checked(given, writing=False))
+        for adapter, path, given in zip(chosen, paths, mine, strict=True)
+    ]
+    globs = [text.partition("=")[0] for text in told.declare] + [*told.only, *told.drop]
+    lost = [glob for glob in globs if not any(_some_match(bundle, glob) for bundle in bundles)]
+    if lost:
+        raise WioError(f"no tensor of either file matches {', '.join(map(repr, lost))}")
+    sides = []
+    for adapter, path, given, bundle in zip(chosen, paths, mine, bundles, strict=True):
+        fitted = replace(
+            told,
+            arch=None if bundle.metadata.get("architecture") else told.arch,
+            declare=tuple(text for text in told.declare if _some_match(bundle, text.partition("=")[0])),
+            only=tuple(glob for glob in told.only if _some_match(bundle, glob)),
+            drop=tuple(glob for glob in told.drop if _some_match(bundle, glob)),
+        )
+        sides.append(open_resolved(path, adapter.name, given, fitted))
+    return sides
 
 
 def _some_match(bundle: Bundle, glob: str) -> bool:
@@ -196,9 +212,10 @@ def _by_role(bundle: Bundle) -> dict[tuple[str, str], Tensor]:
 
 
 class _Comparison:
-    def __init__(self, a: Bundle, b: Bundle, tolerance: Tolerance | None, read_bytes: bool) -> None:
+    def __init__(self, sides: Sequence[Resolved], tolerance: Tolerance | None, read_bytes: bool) -> None:
         self._tolerance, self._read_bytes = tolerance, read_bytes
-        orders = [bundle.metadata.get("flatten_order") for bundle in (a, b)]
+        self._conventions = [convention_of(side.bundle, side.adapter).layouts for side in sides]
+        orders = [side.bundle.metadata.get("flatten_order") for side in sides]
         self._same_flatten = orders[0] is not None and orders[0] == orders[1]
 
     def __call__(self, a: Tensor, b: Tensor) -> Pair:
@@ -215,12 +232,19 @@ class _Comparison:
 
     def _half_declared(self, a: Tensor, b: Tensor) -> Pair:
         alike = a.shape == b.shape and a.dtype == b.dtype and _same_bytes(a.numpy(), b.numpy(), a)
-        open_one, other = (a, b) if a.layout is None or "?" in a.layout.letters else (b, a)
-        layout = f":{other.layout}" if other.layout is not None and "?" not in other.layout.letters else "[:LAYOUT]"
-        role = other.role or open_one.role or "ROLE"
-        return Pair(
-            a.name, b.name, UNDECLARED, alike, None, f"settle it with --declare '{open_one.name}={role}{layout}'"
+        open_a = a.layout is None or "?" in a.layout.letters
+        open_one, other = (a, b) if open_a else (b, a)
+        usual = self._conventions[0 if open_a else 1].get(other.role or "", ())
+        # The layout to declare is one of the open side's own format, with the axes that the other side has.
+        fitting = (
+            same_axes(other.layout, usual) if other.layout is not None and "?" not in other.layout.letters else None
         )
+        if fitting is None and alike and not usual:
+            fitting = other.layout
+        role = other.role or open_one.role or "ROLE"
+        layout = f":{fitting}" if fitting is not None else "[:LAYOUT]"
+        remedy = f"settle it with --declare '{open_one.name}={role}{layout}'"
+        return Pair(a.name, b.name, UNDECLARED, alike, None, remedy)
 
     def _as_stored(self, a: Tensor, b: Tensor) -> Pair:
         if (a.shape, a.dtype) != (b.shape, b.dtype):

@@ -77,7 +77,7 @@ def open_resolved(
     bundle.metadata.setdefault("adapter", found.name)
     selected = bundle.select((), told.drop)
     dropped = {name: "--drop" for name in bundle if name not in selected}
-    convention = _convention_of(selected, found)
+    convention = convention_of(selected, found)
     bundle = _declare(selected, told.declare, convention)
     if told.arch is not None:
         bundle, by_dialect = _as_architecture(bundle, told, convention, dropped)
@@ -91,7 +91,7 @@ def open_resolved(
     return Resolved(bundle, found, dropped)
 
 
-def _convention_of(bundle: Bundle, adapter: Adapter) -> Convention:
+def convention_of(bundle: Bundle, adapter: Adapter) -> Convention:
     """The convention of the format that the weights come from, which a .wio file remembers."""
     source = str(bundle.metadata.get("adapter", adapter.name))
     if source != adapter.name:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wio.adapters._tf_files import MappedFile
-from wio.adapters._tf_wire import FIXED32, FIXED64, LENGTH, VARINT, WireError, fields, signed64, varint
+from wio.adapters._mapped_files import MappedFile
+from wio.adapters._protobuf import FIXED32, FIXED64, LENGTH, VARINT, WireError, fields, signed64, varint
 from wio.dtypes import DTYPES, DType
 from wio.encodings import from_bytes
 from wio.lazy import np

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from wio.adapters._caffe_blobs import Blob, parse_blob
 from wio.adapters._caffe_schema import MESSAGES, Message, decode, one
-from wio.adapters._tf_files import MappedFile
-from wio.adapters._tf_wire import LENGTH, VARINT, Buffer, WireError, fields, text
+from wio.adapters._mapped_files import MappedFile
+from wio.adapters._protobuf import LENGTH, VARINT, Buffer, WireError, fields, text
 from wio.errors import FormatError, printable
 
 LAYER, V1_LAYER = 100, 2

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from wio.adapters._caffe_schema import DEEPEST, MESSAGES, Message, names_of, v1_type
-from wio.adapters._tf_files import open_regular
+from wio.adapters._mapped_files import open_regular
+from wio.adapters._protobuf import WireError
 from wio.adapters._tf_paths import shown
-from wio.adapters._tf_wire import WireError
 from wio.errors import FormatError
 
 # The largest published definitions are a few hundred KB.

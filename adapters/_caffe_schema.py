@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wio.adapters._tf_wire import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed64, text, varint
+from wio.adapters._protobuf import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed64, text, varint
 
 # A decoded message: each field by name, with every value it was given, in order.
 Message = dict[str, list[Any]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from wio.adapters._tf_wire import FIXED32, LENGTH, VARINT
+from wio.adapters._protobuf import FIXED32, LENGTH, VARINT
 
 
 def varint(value: int) -> bytes:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wio.adapters._mapped_files import MappedFile
 from wio.adapters._numpy_header import HEAD, MAGIC, Stored, read_head
 from wio.adapters._numpy_pickle import PickledArray, resolve
 from wio.adapters._pickle import load
 from wio.adapters._pickle_values import described, leaves
-from wio.adapters._tf_files import MappedFile
 from wio.adapters._zip import Member, ZipArchive, member_names
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, Problem, printable

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from wio.adapters._tf_files import MappedFile
+from wio.adapters._mapped_files import MappedFile
 from wio.adapters._tf_paths import shown
 from wio.errors import DigestError, FormatError, printable
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wio.adapters._mapped_files import MappedFile
 from wio.adapters._onnx_bundle import bundle_of
 from wio.adapters._onnx_messages import Model, looks_like_model, model
 from wio.adapters._onnx_values import Values
 from wio.adapters._onnx_weights import Weight, weights_of
-from wio.adapters._tf_files import MappedFile
-from wio.adapters._tf_wire import WireError
+from wio.adapters._protobuf import WireError
 from wio.bundle import Bundle
 from wio.errors import FormatError
 

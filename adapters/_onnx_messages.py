@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from wio.adapters._tf_wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed32, signed64, text, varint
+from wio.adapters._protobuf import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed32, signed64, text, varint
 
 # Graphs stand in attributes of nodes of graphs: three levels of message each, and protobuf itself stops at 100.
 DEEPEST_GRAPH = 32

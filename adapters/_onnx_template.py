@@ -16,7 +16,7 @@ from wio.adapters._onnx_messages import Attribute, Span, TensorRecord, spans
 from wio.adapters._onnx_values import as_stored, stored_size
 from wio.adapters._onnx_weights import NUMBERS, Weight
 from wio.adapters._onnx_writer import DataFile, Part, bytes_field, length_of, payload, varint
-from wio.adapters._tf_wire import varint as read_varint
+from wio.adapters._protobuf import varint as read_varint
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem, WioError
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from wio.adapters._mapped_files import MappedFile
 from wio.adapters._onnx_external import ExternalFiles
 from wio.adapters._onnx_messages import TensorRecord
-from wio.adapters._tf_files import MappedFile
-from wio.adapters._tf_wire import FIXED32, FIXED64, LENGTH, VARINT, WireError, packed_varints
+from wio.adapters._protobuf import FIXED32, FIXED64, LENGTH, VARINT, WireError, packed_varints
 from wio.bundle import Tensor
 from wio.dtypes import DTYPES, DType
 from wio.encodings import from_bytes

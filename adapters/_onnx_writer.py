@@ -13,7 +13,7 @@ from typing import BinaryIO
 from wio import __version__
 from wio.adapters._onnx_bundle import LAYER, LAYOUT, ROLE
 from wio.adapters._onnx_values import NUMBERS, RAW, STRINGS, as_stored, stored_size
-from wio.adapters._tf_wire import LENGTH, VARINT
+from wio.adapters._protobuf import LENGTH, VARINT
 from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor, default_layer
 from wio.errors import WioError

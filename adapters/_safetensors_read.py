@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wio.adapters._tf_files import MappedFile, open_regular
+from wio.adapters._mapped_files import MappedFile, open_regular
 from wio.bundle import Bundle, Tensor
 from wio.encodings import from_bytes
 from wio.errors import FormatError, printable

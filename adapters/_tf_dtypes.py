@@ -6,8 +6,8 @@ import math
 from functools import lru_cache
 from typing import NamedTuple
 
+from wio.adapters._protobuf import WireError
 from wio.adapters._tf_messages import shape as parse_shape
-from wio.adapters._tf_wire import WireError
 from wio.dtypes import DTYPES, DType
 from wio.errors import FormatError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from wio.adapters._tf_wire import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed32, signed64, text, varint
+from wio.adapters._protobuf import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed32, signed64, text, varint
 
 # (start, length) of each axis; (0, -1) for all of it (tensor_slice.h, kFullExtent).
 Slice = tuple[tuple[int, int], ...]

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import crc32c
 
+from wio.adapters._mapped_files import MappedFile
+from wio.adapters._protobuf import Buffer, WireError, varint
 from wio.adapters._tf_damage import one_changed_byte
-from wio.adapters._tf_files import MappedFile
 from wio.adapters._tf_paths import MAGIC
-from wio.adapters._tf_wire import Buffer, WireError, varint
 from wio.errors import DigestError, FormatError
 from wio.lazy import np
 
 if TYPE_CHECKING:
-    from wio.adapters._tf_files import Bytes
+    from wio.adapters._mapped_files import Bytes
 
 # format.h: two block handles padded to 40 bytes, then the magic number, little-endian.
 FOOTER = 48

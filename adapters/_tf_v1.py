@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wio.adapters import _tf_messages as messages
+from wio.adapters._protobuf import WireError
 from wio.adapters._tf_dtypes import Declared, declared
 from wio.adapters._tf_ordered_code import name_in_key, slice_key
 from wio.adapters._tf_slices import Box, check_cover, extents_of, join, slice_text
 from wio.adapters._tf_table import DAMAGED, Table
 from wio.adapters._tf_values import plain_values, tensor_proto
-from wio.adapters._tf_wire import WireError
 from wio.bundle import Bundle, Tensor
 from wio.encodings import to_bytes
 from wio.errors import DigestError, FormatError, Problem, printable

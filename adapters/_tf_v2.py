@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import crc32c
 
 from wio.adapters import _tf_messages as messages
+from wio.adapters._mapped_files import MappedFile, regular_size
+from wio.adapters._protobuf import WireError
 from wio.adapters._tf_dtypes import Declared, declared
-from wio.adapters._tf_files import MappedFile, regular_size
 from wio.adapters._tf_graph import GRAPH_KEY, ObjectGraph, layer_of
 from wio.adapters._tf_ordered_code import name_in_key, slice_key
 from wio.adapters._tf_paths import Located, shown
 from wio.adapters._tf_slices import Box, check_cover, extents_of, is_whole, join, slice_text
 from wio.adapters._tf_table import DAMAGED, Table, masked
 from wio.adapters._tf_values import elements, strings, variants
-from wio.adapters._tf_wire import WireError
 from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.errors import DigestError, FormatError, Problem, printable
 from wio.lazy import np

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import crc32c
 
-from wio.adapters._tf_table import masked
-from wio.adapters._tf_wire import (
+from wio.adapters._protobuf import (
     FIXED32,
     FIXED64,
     LENGTH,
@@ -26,12 +25,13 @@ from wio.adapters._tf_wire import (
     signed32,
     varint,
 )
+from wio.adapters._tf_table import masked
 from wio.dtypes import DType
 from wio.errors import DigestError, FormatError
 from wio.lazy import np
 
 if TYPE_CHECKING:
-    from wio.adapters._tf_files import Bytes
+    from wio.adapters._mapped_files import Bytes
 
     Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 import crc32c
 
+from wio.adapters._protobuf import FIXED32, LENGTH, VARINT
 from wio.adapters._tf_dtypes import DATA_TYPES
 from wio.adapters._tf_paths import INDEX, shown
 from wio.adapters._tf_table import masked
 from wio.adapters._tf_table_writer import TableWriter, varint
-from wio.adapters._tf_wire import FIXED32, LENGTH, VARINT
 from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DType

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wio.adapters._mapped_files import MappedFile
 from wio.adapters._pickle import load
-from wio.adapters._tf_files import MappedFile
 from wio.adapters._torch_bundle import Found, Storage, make_bundle
 from wio.adapters._torch_pickle import StorageRef, persistent, resolve, resolve_script
 from wio.adapters._zip import Member, ZipArchive, member_names

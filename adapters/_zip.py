@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wio.adapters._tf_files import MappedFile
+from wio.adapters._mapped_files import MappedFile
 from wio.errors import DigestError, FormatError, printable
 
 if TYPE_CHECKING:

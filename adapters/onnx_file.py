@@ -23,8 +23,8 @@ class OnnxFile(Adapter):
     def sniff(self, path: Path) -> int:
         if not path.is_file():
             return 0
+        from wio.adapters._mapped_files import MappedFile
         from wio.adapters._onnx_messages import looks_like_model
-        from wio.adapters._tf_files import MappedFile
 
         try:
             # Protobuf has no magic bytes: what tells a model is the wire type of each of its outermost fields.

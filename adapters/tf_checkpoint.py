@@ -66,7 +66,7 @@ class TFCheckpoint(Adapter):
 
         Checksums of the index are verified now, those of values when they are loaded.
         """
-        from wio.adapters._tf_files import MappedFile
+        from wio.adapters._mapped_files import MappedFile
         from wio.adapters._tf_table import Table
         from wio.adapters._tf_v1 import damaged, is_v1, read_v1
         from wio.adapters._tf_v2 import read_v2

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wio.adapters._caffe_prototxt import parse
-from wio.adapters._tf_wire import WireError
+from wio.adapters._protobuf import WireError
 from wio.adapters.caffe_model import CaffeModel
 from wio.errors import FormatError, WioError
 

@@ -13,7 +13,7 @@ import pytest
 from tf_judge import ADAPTER, read, same, save_v2, tensorflow
 
 from wio.adapters import _tf_v2
-from wio.adapters._tf_files import MappedFile
+from wio.adapters._mapped_files import MappedFile
 from wio.errors import FormatError
 from wio.layout import Layout
 

@@ -10,7 +10,7 @@ from tf_malformed import ADAPTER, raw_index, rejected, two
 from tf_tables import varint
 
 from wio.adapters import _tf_table
-from wio.adapters._tf_wire import WireError, fields
+from wio.adapters._protobuf import WireError, fields
 from wio.errors import DigestError
 
 

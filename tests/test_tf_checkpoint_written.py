@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tf_tables import Stored
 
+from wio.adapters._protobuf import WireError, fields, packed_varints
 from wio.adapters._tf_ordered_code import name_in_key, slice_key
-from wio.adapters._tf_wire import WireError, fields, packed_varints
 from wio.adapters.tf_checkpoint import TFCheckpoint
 from wio.bundle import Bundle
 from wio.errors import FormatError

@@ -26,6 +26,11 @@ TEMPLATE_REMEDY = (
 )
 
 
+def no_template() -> Problem:
+    """Why a bundle of another format cannot become a Keras 3 file by itself."""
+    return Problem("template", NEEDS_TEMPLATE, None, TEMPLATE_REMEDY)
+
+
 def same_format_target(bundle: Bundle, convention: Convention) -> Target:
     """The road back into the tree that the bundle came from."""
     facts = bundle.metadata[FACTS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
         raise WioError(f"{path} is a folder", remedy="name the file to write")
     if target.exists() and not target.is_file():
         raise WioError(f"{path} is no regular file, and would be replaced by one", remedy="name a file to write")
-    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.tmp")
+    temporary = target.with_name(f".{target.name[:40]}.{os.urandom(6).hex()}.tmp")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:

@@ -7,8 +7,8 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, lru_cache
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 
 from wio.adapter import Adapter
@@ -50,7 +50,13 @@ def found_adapters() -> tuple[Found, ...]:
 
 
 def _origin(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown package"
+    return "an unknown package" if point.dist is None else _package(point.dist)
+
+
+@cache
+def _package(dist: Distribution) -> str:
+    """Name and version; each asking parses the package's metadata anew."""
+    return f"{dist.name} {dist.version}"
 
 
 def _is_own(origin: str) -> bool:

@@ -1,0 +1,238 @@
+"""Reads the files of Keras 3: names and layers by what the file records, roles and layouts by its config."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wio.adapters._hdf5 import MAGIC
+from wio.adapters._keras3_archive import CONFIG, METADATA, WEIGHTS, WEIGHTS_NPZ, Archive, looks_like_keras
+from wio.adapters._keras3_archive import MAGIC as ZIP_MAGIC
+from wio.adapters._keras3_config import LAYERS, LAYERS_2_13, Config, Place
+from wio.adapters._keras3_shards import looks_sharded, read_shards
+from wio.adapters._keras3_target import (
+    FACTS,
+)
+from wio.adapters._keras3_tree import VARS, Tree, Variable, WeightsFile
+from wio.bundle import FROM_NAME, Bundle, Tensor
+from wio.errors import FormatError, LayoutError
+from wio.layout import Layout
+
+# What compile() leaves on a model (keras 3.15 trainers/trainer.py; tf-keras 2.13 calls the metrics "metrics").
+_METRICS = ("metrics", "_metrics", "_compile_metrics", "_loss_tracker", "_compile_loss")
+_NOT_TRAINED = ("batch_norm.mean", "batch_norm.variance")
+_LARGEST_MEMBER = 64 << 20
+
+
+def is_keras3(path: Path) -> bool:
+    """Whether a regular file is a ``.keras``, a ``.weights.h5`` or a sharded ``.weights.json`` of Keras 3."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC))
+        if head == MAGIC:
+            return _looks_like_weights(path)
+    except (OSError, ValueError):
+        return False
+    return looks_like_keras(path) if head.startswith(ZIP_MAGIC) else looks_sharded(path)
+
+
+def read_keras3(path: Path) -> Bundle:
+    """The bundle of any of the three. FormatError for what Keras never writes."""
+    head = _head(path)
+    if head.startswith(ZIP_MAGIC):
+        return _read_archive(path)
+    tree = WeightsFile(path).tree() if head == MAGIC else read_shards(path)
+    return _Reading(path.name, tree, None).bundle("weights")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            raise FormatError(f"{path.name}: is no regular file")
+        with path.open("rb") as file:
+            return file.read(len(MAGIC))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path.name}: cannot be read: {getattr(error, 'strerror', error)}") from None
+
+
+def _looks_like_weights(path: Path) -> bool:
+    """Whether an HDF5 file has groups ``vars`` as Keras 3 has them, and no list of layers as Keras 1 and 2 do."""
+    try:
+        file = WeightsFile(path)
+        root = file.group("/")
+        if any(name.startswith("layer_names") for name in root.attrs) or "model_weights" in root:
+            return False
+        if any(name in root for name in (LAYERS, LAYERS_2_13, VARS)):
+            return all(name not in root or file.has(name) for name in (LAYERS, LAYERS_2_13, VARS))
+        # A subclassed model of before 3.6 without variables of its own: its layers are groups named by attribute.
+        return any(file.has(f"{name}/{VARS}") for name in list(root)[:1000])
+    except (FormatError, OSError, RuntimeError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _read_archive(path: Path) -> Bundle:
+    archive = Archive(path)
+    if WEIGHTS not in archive.names:
+        if WEIGHTS_NPZ in archive.names:
+            raise FormatError(
+                f"{path.name}: its weights are {WEIGHTS_NPZ}, which wio does not read",
+                remedy="load it in Keras and save it again: model.save writes model.weights.h5",
+            )
+        raise FormatError(f"{path.name}: no {WEIGHTS}: not a model of Keras 3")
+    if CONFIG not in archive.names:
+        raise FormatError(f"{path.name}: no {CONFIG}: not a model of Keras 3")
+    members = [_member(archive, name) for name in archive.names]
+    version = _version(archive.read(METADATA)) if METADATA in archive.names else None
+    config = Config(path.name, archive.read(CONFIG), version)
+    tree = WeightsFile(path, archive.view(WEIGHTS)).tree()
+    archive.close()
+    return _Reading(path.name, tree, config).bundle("keras", members, version)
+
+
+def _member(archive: Archive, name: str) -> dict[str, str]:
+    """A member as JSON-able values; weights and what is too large to carry along only by name."""
+    if name in (WEIGHTS, WEIGHTS_NPZ) or archive.size(name) > _LARGEST_MEMBER:
+        return {"name": name}
+    contents = archive.read(name)
+    try:
+        return {"name": name, "text": contents.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"name": name, "base64": base64.b64encode(contents).decode("ascii")}
+
+
+def _version(text: bytes) -> str | None:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    version = document.get("keras_version") if isinstance(document, dict) else None
+    return version if isinstance(version, str) else None
+
+
+class _Reading:
+    """One tree, with or without the config that says what is in it."""
+
+    def __init__(self, file: str, tree: Tree, config: Config | None) -> None:
+        self._file, self._tree, self._config = file, tree, config
+        self._places = config.places(tree) if config else {}
+
+    def bundle(self, kind: str, members: list[dict[str, str]] | None = None, version: str | None = None) -> Bundle:
+        ordered = list(self._ordered())
+        names = self._names(ordered)
+        tensors = [self._tensor(variable, names[variable.path]) for variable in ordered]
+        data_format = self._config.data_format if self._config else None
+        facts: dict[str, Any] = {"kind": kind, **({"version": version} if version else {})}
+        if members:
+            facts["members"] = members
+        facts["groups"] = {path: dict(attributes) for path, attributes in self._tree.groups.items()}
+        facts["variables"] = {v.path: self._record(v, t) for v, t in zip(ordered, tensors, strict=True)}
+        metadata: dict[str, Any] = {"adapter": FACTS, "data_format": data_format, "flatten_order": "HWC"}
+        if self._config is not None and (layers := self._layers(tensors)):
+            metadata["layers"] = layers
+        return Bundle(tensors, {**metadata, FACTS: facts})
+
+    def _ordered(self) -> Iterator[Variable]:
+        """Variables in the order of the model's layers, and what the config does not place after them."""
+        by_group: dict[str, list[Variable]] = {}
+        for variable in self._tree.variables:
+            by_group.setdefault(variable.group, []).append(variable)
+        for path in self._places:
+            yield from by_group.pop(path, [])
+        for rest in by_group.values():
+            yield from rest
+
+    def _names(self, variables: list[Variable]) -> dict[str, str]:
+        """Tensor names by path; where two would be the same, or one another's path, the path itself is the name."""
+        wanted = {variable.path: self._name(variable) for variable in variables}
+        taken = Counter(wanted.values())
+        return {
+            path: name if taken[name] == 1 and (name == path or name not in wanted) else path
+            for path, name in wanted.items()
+        }
+
+    def _name(self, variable: Variable) -> str:
+        place = self._places.get(variable.group)
+        if place is not None and variable.path == f"{place.path}/{VARS}/{variable.index}":
+            return place.name_of(variable.index)
+        chain = self._chain(variable)
+        if chain is None or _beside(variable.path) is not None:
+            return variable.path
+        return f"{chain}/{variable.index}"
+
+    def _chain(self, variable: Variable) -> str | None:
+        group = variable.group
+        inside = variable.path == f"{group}/{VARS}/{variable.index}"
+        return self._tree.chain(group) if group and inside else None
+
+    def _tensor(self, variable: Variable, name: str) -> Tensor:
+        place = self._places.get(variable.group)
+        role, layout = _beside(variable.path), None
+        layer = FROM_NAME if role is None else variable.path.split("/")[0]
+        if place is not None:
+            layer = place.layer
+            if place.weights is not None:
+                role, layout = self._declared(variable, place)
+        return Tensor(
+            name,
+            variable.dtype,
+            variable.shape,
+            variable.load,
+            role,
+            layout,
+            variable.path if variable.path != name else None,
+            layer,
+            raw=variable.raw,
+        )
+
+    def _declared(self, variable: Variable, place: Place) -> tuple[str, Layout | None]:
+        weight = (place.weights or ())[int(variable.index)]
+        layout = None if weight.layout is None else Layout.parse(weight.layout)
+        if layout is not None and (refuted := layout.check(variable.shape)):
+            raise LayoutError(
+                f"{self._file}: {place.name_of(variable.index)}: config.json declares what its shape refutes: {refuted}"
+            )
+        return weight.role, layout
+
+    def _record(self, variable: Variable, tensor: Tensor) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "name": tensor.name,
+            "layer": tensor.layer,
+            "dtype": tensor.dtype.name,
+            "shape": list(tensor.shape),
+            "role": tensor.role,
+            "layout": None if tensor.layout is None else str(tensor.layout),
+            "saved": self._chain(variable),
+            "attributes": dict(variable.attributes),
+        }
+        return {key: value for key, value in record.items() if value is not None and value != {}}
+
+    def _layers(self, tensors: list[Tensor]) -> list[dict[str, Any]]:
+        """The model's layers in order, each with its tensors: what formats that load by order need.
+
+        Where a layer holds others, what is trained comes before what is not (keras 3.15 ``legacy_h5_format.py``).
+        """
+        held: dict[str, list[str]] = {}
+        for tensor in sorted(tensors, key=lambda tensor: tensor.role in _NOT_TRAINED):
+            path = tensor.origin or tensor.name
+            if tensor.role not in ("optimizer", "other") and path.rpartition(f"/{VARS}/")[0] in self._places:
+                held.setdefault(tensor.layer.split("/")[0], []).append(tensor.name)
+        epsilons = {place.layer: place.epsilon for place in self._places.values()}
+        layers = []
+        for name, class_name in self._config.top_layers() if self._config else []:
+            record: dict[str, Any] = {"name": name, "tensors": held.get(name, []), "kind": class_name}
+            if epsilons.get(name) is not None:
+                record["epsilon"] = epsilons[name]
+            layers.append(record)
+        return layers
+
+
+def _beside(path: str) -> str | None:
+    """The role of what is no weight, by the attribute of the model, or of a layer, that Keras keeps it under."""
+    parts = path.split("/")
+    if parts[0] == "optimizer":
+        return "optimizer"
+    return "other" if parts[0] in _METRICS or "seed_generator" in parts[:-1] else None

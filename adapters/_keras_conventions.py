@@ -6,6 +6,7 @@ convolves, TensorFlow correlates). Sources: keras 1.2.2, 2.0.5 and 2.2.4 run on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wio.adapter import Convention
@@ -23,6 +24,21 @@ def version_family(version: str | None) -> str:
     if version is None or version.startswith(("0.", "1.")):
         return "1.2"
     return "2.0" if version.startswith(("2.0.", "2.1.")) else "2.2"
+
+
+def agreed(tables: Sequence[Convention]) -> Convention:
+    """What conventions that differ in their data format have in common.
+
+    A role whose usual layout hangs on a data format that nobody has told is left out: the user must state it.
+    """
+    first, *others = [table.layouts for table in tables]
+    return Convention(
+        {
+            role: tuple(layout for layout in layouts if all(layout in other[role] for other in others))
+            for role, layouts in first.items()
+            if all(layouts[:1] == other[role][:1] for other in others)
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wio.adapter import Adapter, Convention, Option, Target
-from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, KerasConvention
+from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, KerasConvention, agreed
 from wio.bundle import Bundle
 from wio.layout import Layout
 
@@ -46,14 +46,7 @@ class Keras3(Adapter):
 
     def convention_of(self, bundle: Bundle) -> Convention:
         told = bundle.metadata.get("data_format")
-        tables = [_convention(each).layouts for each in ([told] if told in DATA_FORMATS else DATA_FORMATS)]
-        # What hangs on a data format that the file does not tell is left out: the user must state it.
-        agreed = {
-            role: tuple(layout for layout in layouts if all(layout in table[role] for table in tables))
-            for role, layouts in tables[0].items()
-            if all(layouts[:1] == table[role][:1] for table in tables)
-        }
-        return Convention(agreed)
+        return agreed([_convention(each) for each in ([told] if told in DATA_FORMATS else DATA_FORMATS)])
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         from wio.adapters import _keras3_target as targets

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from wio.adapter import Adapter, Convention, Option, Target
 from wio.adapters._hdf5 import MAGIC, H5File
-from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, VERSIONS, KerasConvention
+from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, VERSIONS, KerasConvention, agreed
 from wio.bundle import Bundle
 from wio.errors import FormatError
 
@@ -62,16 +62,8 @@ class _KerasHDF5(Adapter):
     def convention_of(self, bundle: Bundle) -> Convention:
         family = bundle.metadata.get("keras", {}).get("family", "2.2")
         told = bundle.metadata.get("data_format")
-        tables = [
-            KerasConvention(family, self.backend, each).table().layouts for each in ([told] if told else DATA_FORMATS)
-        ]
-        common = {
-            role: tuple(x for x in layouts if all(x in t[role] for t in tables)) for role, layouts in tables[0].items()
-        }
-        # A role whose usual layout hangs on a data format that nobody has told is left out: the user must state it.
-        return Convention(
-            {role: layouts for role, layouts in common.items() if all(layouts[:1] == t[role][:1] for t in tables)}
-        )
+        formats = [told] if told else DATA_FORMATS
+        return agreed([KerasConvention(family, self.backend, each).table() for each in formats])
 
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._keras_reading import BACKENDS, Reading, backend_of, short

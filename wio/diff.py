@@ -13,7 +13,7 @@ from wio.encodings import to_bytes
 from wio.errors import LayoutError, UsageError, WioError
 from wio.gates import join_gates
 from wio.plugins import adapter_named, detect
-from wio.port import Declarations, Resolved, convention_of, open_resolved
+from wio.port import Declarations, Resolved, convention_of, resolve
 from wio.roles import NOT_WEIGHTS, neutral, same_axes
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _resolved(
     if lost:
         raise WioError(f"no tensor of either file matches {', '.join(map(repr, lost))}")
     sides = []
-    for adapter, path, given, bundle in zip(chosen, paths, mine, bundles, strict=True):
+    for adapter, bundle in zip(chosen, bundles, strict=True):
         fitted = replace(
             told,
             arch=None if bundle.metadata.get("architecture") else told.arch,
@@ -154,7 +154,7 @@ def _resolved(
             only=tuple(glob for glob in told.only if _some_match(bundle, glob)),
             drop=tuple(glob for glob in told.drop if _some_match(bundle, glob)),
         )
-        sides.append(open_resolved(path, adapter.name, given, fitted))
+        sides.append(resolve(bundle, adapter, fitted))
     return sides
 
 

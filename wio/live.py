@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from wio.bundle import Bundle
 from wio.errors import AdapterError, PlanError, Problem
-from wio.plan import Plan, make_plan
+from wio.plan import Plan
 from wio.plugins import adapter_named
-from wio.port import Declarations, open_resolved, spelled
+from wio.port import Declarations, Resolved, open_resolved, plan_into
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,16 +39,16 @@ def load_into(
     another shape and nothing is changed; without, what fits is loaded.
     """
     told = Declarations(arch, dialect, tuple(declare), (), tuple(drop))
-    bundle = open_resolved(source, adapter, None, told).bundle
+    resolved = open_resolved(source, adapter, None, told)
     kinds = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
     if "torch" in kinds and "keras" not in kinds:
-        plan, ready = _planned(bundle, "torch", told, {})
+        plan, ready = _planned(resolved, "torch", told, {})
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         fitting = _checked(ready, wanted, strict, optional=("num_batches_tracked",))
         _fill_torch(model, {name: ready[name].numpy() for name in fitting})
         return plan
     if "keras" in kinds:
-        plan, ready = _planned(bundle, "keras-tf", told, {"keras": "2.2", "data_format": _keras_data_format(model)})
+        plan, ready = _planned(resolved, "keras-tf", told, {"keras": "2.2", "data_format": _keras_data_format(model)})
         variables = _keras_variables(model, ready)
         fitting = _checked(ready, {name: tuple(v.shape) for name, v in variables.items()}, strict)
         values = {name: ready[name].numpy() for name in fitting}
@@ -58,12 +58,9 @@ def load_into(
     raise AdapterError(f"a model of type {type(model).__name__} is neither a Keras 3 model nor a torch module")
 
 
-def _planned(bundle: Bundle, adapter: str, told: Declarations, options: Mapping[str, str]) -> tuple[Plan, Bundle]:
+def _planned(resolved: Resolved, adapter: str, told: Declarations, options: Mapping[str, str]) -> tuple[Plan, Bundle]:
     chosen = adapter_named(adapter)
-    settled = chosen.checked(options, writing=True)
-    # A model in memory is always a target of its own, even for a file of the same kind.
-    named = spelled(bundle, chosen.name, told)
-    plan = make_plan(named, chosen.target(named, **settled), chosen.name, settled)
+    plan = plan_into(resolved, chosen, chosen.checked(options, writing=True), told)
     return plan, plan.apply()
 
 

@@ -68,12 +68,16 @@ def open_resolved(
     options: Mapping[str, str] | None = None,
     told: Declarations | None = None,
 ) -> Resolved:
-    """Opens a file and applies what the user declares. Reads no tensor.
+    """Opens a file and applies what the user declares. Reads no tensor; raises what :func:`resolve` does."""
+    bundle, found = open_bundle(path, adapter, options)
+    return resolve(bundle, found, told or Declarations())
+
+
+def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
+    """What an adapter read, with what the user declares of it.
 
     Raises NameMapError, LayoutError or WioError with every tensor that contradicts what was declared.
     """
-    told = told or Declarations()
-    bundle, found = open_bundle(path, adapter, options)
     bundle.metadata.setdefault("adapter", found.name)
     selected = bundle.select((), told.drop)
     dropped = {name: "--drop" for name in bundle if name not in selected}
@@ -294,9 +298,7 @@ def import_into(
         raise AdapterError(f"{adapter} can be read, not written")
     resolved = open_resolved(source, source_adapter, source_options, told)
     settled = chosen.checked(options or {}, writing=True)
-    bundle = spelled(resolved.bundle, chosen.name, told)
-    target = chosen.target(bundle, **settled)
-    plan = make_plan(bundle, target, chosen.name, settled, resolved.dropped)
+    plan = plan_into(resolved, chosen, settled, told)
     if dry_run:
         return plan
     if out is None:
@@ -305,7 +307,13 @@ def import_into(
     return plan
 
 
-def spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:
+def plan_into(resolved: Resolved, chosen: Adapter, settled: Mapping[str, str], told: Declarations) -> Plan:
+    """The plan that takes a bundle into another format; ``settled`` are that adapter's options, checked."""
+    bundle = _spelled(resolved.bundle, chosen.name, told)
+    return make_plan(bundle, chosen.target(bundle, **settled), chosen.name, settled, resolved.dropped)
+
+
+def _spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:
     """A canonical bundle of an architecture with the layer names that its dialect for the target has."""
     identity = bundle.metadata.get("architecture")
     if identity is None:

@@ -50,7 +50,7 @@ class Block:
     """The entries of one block. ``data`` is the mapped file itself unless the block is compressed or copied."""
 
     def __init__(self, file: MappedFile, data: Buffer, start: int, stop: int, *, mapped: bool, where: str) -> None:
-        self.data, self._file, self._mapped = data, file, mapped
+        self.data, self._file, self.mapped = data, file, mapped
         self.keys, self._starts, self._stops = _entries(data, start, stop, where)
 
     def __len__(self) -> int:
@@ -69,13 +69,13 @@ class Block:
 
     def array(self, start: int, stop: int) -> Bytes:
         """Part of ``data`` as a read-only array, a view of the mapped file where it can be one."""
-        if self._mapped:
+        if self.mapped:
             return self._file.array(start, stop)
         return np.frombuffer(self.data, np.uint8, stop - start, start)
 
     def bytes(self, start: int, stop: int) -> memoryview:
         """The same bytes without NumPy."""
-        return self._file.bytes(start, stop) if self._mapped else memoryview(self.data)[start:stop]
+        return self._file.bytes(start, stop) if self.mapped else memoryview(self.data)[start:stop]
 
 
 class Table:
@@ -89,7 +89,9 @@ class Table:
         self._separators: list[bytes] = index.keys
         self._handles = [self._handle(index.data, *index.value(i)) for i in range(len(index))]
         self._refuse_overlapping_blocks()
-        self._kept: dict[int, Block] = {}
+        # Several threads may look for keys: each of these is changed in one step.
+        self._mapped: dict[int, Block] = {}
+        self._held: tuple[int, Block] | None = None
 
     def __len__(self) -> int:
         """The number of blocks."""
@@ -105,13 +107,16 @@ class Table:
         place = bisect_left(self._separators, key)
         if place == len(self._separators):
             return None
-        block = self._kept.get(place)
+        block, held = self._mapped.get(place), self._held
+        if block is None and held is not None and held[0] == place:
+            block = held[1]
         if block is None:
             block = self._read(place)
-            if not block._mapped:
-                # What is held in memory, not mapped, is kept one block at a time.
-                self._kept = {i: kept for i, kept in self._kept.items() if kept._mapped}
-            self._kept[place] = block
+            # What is held in memory, not mapped, is kept one block at a time.
+            if block.mapped:
+                self._mapped[place] = block
+            else:
+                self._held = place, block
         found = block.find(key)
         return (block, *found) if found else None
 

@@ -1,7 +1,5 @@
 """``python -m wio``."""
 
-import sys
+from wio.cli import program
 
-from wio.cli import main
-
-sys.exit(main())
+program()

@@ -148,7 +148,7 @@ class Architecture:
             if layer is None:
                 tensors.append(tensor)
                 continue
-            tensors.append(replace(tensor, layer=layer))
+            tensors.append(tensor.changed(layer=layer))
             by_layer.setdefault(layer, []).append(tensor.name)
         layers = [{"name": name, "tensors": by_layer.get(name, [])} for _, name in self.layer_order(dialect.name)]
         kept = {key: value for key, value in bundle.metadata.items() if key != "keras"}
@@ -188,8 +188,7 @@ def _as_parameter(tensor: Tensor, parameter: Parameter, convention: Convention) 
             f"the format keeps no {parameter.role} in axes {parameter.layout}, or the file does not settle its order",
             remedy="state it with --option data_format=... where the adapter has that option",
         )
-    renamed = replace(
-        tensor,
+    renamed = tensor.changed(
         name=parameter.name,
         layer=parameter.layer.name,
         origin=tensor.origin or tensor.name,

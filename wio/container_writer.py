@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import threading
@@ -33,8 +34,9 @@ from wio.safetensors_header import Entry, encode_header, encode_json
 
 MAX_DECLARATION_IN_HEADER = 16 << 20
 NO_DIGEST = "0" * 64
-# Bytes hashed and written at a time, threads that do it, bytes that may wait for them, bytes handed over at once.
-CHUNK = 8 << 20
+# Bytes hashed and written at a time (they should still be in the cache when they are written), threads that do it,
+# bytes that may wait for them, bytes handed over at once.
+CHUNK = 512 << 10
 WRITERS = min(4, os.cpu_count() or 1)
 MOST_WAITING = 64 << 20
 BATCH = 1 << 20
@@ -75,6 +77,7 @@ def save(
     plan = _HeaderPlan(bundle, items, in_data_order, at, None if receipt is None else encode_json(receipt()))
     with atomic_output(path) as temporary, temporary.open("r+b") as file:
         start = file.write(plan.header())
+        _take_room(file.fileno(), start + at)
         _write_items(file.fileno(), in_data_order, start)
         file.seek(start + at)
         if receipt is not None:
@@ -133,6 +136,17 @@ def _write_items(descriptor: int, items: Iterable[_Item], data_start: int) -> No
         syncing.result()
 
 
+def _take_room(descriptor: int, size: int) -> None:
+    """Asks for the file's blocks at once: a full disk is told before any work, and writing them is quicker."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+
+
 def _batches(items: Iterable[_Item]) -> Iterator[tuple[list[tuple[_Item, memoryview]], int]]:
     """Tensors with their bytes, read now; small ones together, for handing one over costs more than writing it."""
     batch: list[tuple[_Item, memoryview]] = []
@@ -185,22 +199,23 @@ class _HeaderPlan:
     def __init__(
         self, bundle: Bundle, items: list[_Item], in_data_order: list[_Item], end: int, receipt: bytes | None
     ) -> None:
-        self._bundle = bundle
         self._items = items
         self._entries = [item.entry for item in in_data_order if item.entry is not None]
         self._end = end
         self._receipt = receipt
-        self._outside = len(self._declaration(None)) > MAX_DECLARATION_IN_HEADER
+        self._document = _declare(bundle, items, {"tensor": RECEIPT, "sha256": NO_DIGEST} if receipt else None)
+        size = len(encode_json(self._document))
+        self._outside = size > MAX_DECLARATION_IN_HEADER
+        self._reserved = self._reserved_entries(size)
+        self._document["table"] = table_digest([*self._entries, *self._reserved])
 
     def header(self) -> bytes:
-        reserved = self._reserved_entries()
-        entries = [*self._entries, *reserved]
-        text = self._declaration(entries)
+        text = self._declaration()
         if self._outside:
             stub = {"tensor": DECLARATION, "sha256": hashlib.sha256(text).hexdigest()}
             text = encode_json({"wio": MAJOR, "declaration": stub})
         # "format" says nothing to wio; loaders of the ecosystem refuse files without it (transformers#27064).
-        return encode_header({"wio": text.decode("utf-8"), "format": "pt"}, entries)
+        return encode_header({"wio": text.decode("utf-8"), "format": "pt"}, [*self._entries, *self._reserved])
 
     def settle_receipt(self, receipt: bytes) -> None:
         if self._receipt is None or len(receipt) != len(self._receipt):
@@ -211,25 +226,30 @@ class _HeaderPlan:
         """The reserved tensors in data order, once every digest is known."""
         parts = [self._receipt] if self._receipt is not None else []
         if self._outside:
-            parts.append(self._declaration([*self._entries, *self._reserved_entries()]))
+            parts.append(self._declaration())
         return parts
 
-    def _reserved_entries(self) -> list[Entry]:
+    def _reserved_entries(self, declaration: int) -> list[Entry]:
         sizes = [(RECEIPT, len(self._receipt))] if self._receipt is not None else []
         if self._outside:
-            sizes.append((DECLARATION, len(self._declaration(None))))
+            sizes.append((DECLARATION, declaration))
         entries, at = [], self._end
         for name, size in sizes:
             entries.append(Entry(name, _UINT8, (size,), at, at + size))
             at += size
         return entries
 
-    def _declaration(self, entries: list[Entry] | None) -> bytes:
-        """The declaration; without ``entries`` one of the same size."""
-        return encode_json(_declare(self._bundle, self._items, entries, self._receipt))
+    def _declaration(self) -> bytes:
+        """The declaration with the digests that are known by now; always of the same size."""
+        for document, item in zip(self._document["tensors"], self._items, strict=True):
+            document["sha256"] = item.digest
+        if self._receipt is not None:
+            self._document["receipt"]["sha256"] = hashlib.sha256(self._receipt).hexdigest()
+        return encode_json(self._document)
 
 
-def _declare(bundle: Bundle, items: list[_Item], entries: list[Entry] | None, receipt: bytes | None) -> dict[str, Any]:
+def _declare(bundle: Bundle, items: list[_Item], receipt: Mapping[str, str] | None) -> dict[str, Any]:
+    """The declaration as a document, every digest still to be filled in."""
     table: dict[str, int] = {}
     metadata = dict(bundle.metadata)
     unknown = metadata.pop(UNKNOWN, {})
@@ -237,15 +257,16 @@ def _declare(bundle: Bundle, items: list[_Item], entries: list[Entry] | None, re
     tensors = [
         _declare_tensor(item, table, _unknown(by_tensor.get(item.tensor.name, {}), TENSOR_KEYS)) for item in items
     ]
-    document: dict[str, Any] = {
+    return {
         "wio": MAJOR,
         "generator": f"wio {__version__}",
-        "table": NO_DIGEST if entries is None else table_digest(entries),
+        "table": NO_DIGEST,
         "metadata": metadata,
+        **({"receipt": dict(receipt)} if receipt else {}),
+        "layouts": list(table),
+        "tensors": tensors,
+        **rest,
     }
-    if receipt is not None:
-        document["receipt"] = {"tensor": RECEIPT, "sha256": hashlib.sha256(receipt).hexdigest()}
-    return {**document, "layouts": list(table), "tensors": tensors, **rest}
 
 
 def _unknown(keys: Mapping[str, Any], known: set[str]) -> dict[str, Any]:

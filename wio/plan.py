@@ -183,7 +183,7 @@ def _filled(slot: Slot, sources: tuple[Tensor, ...]) -> Tensor:
         if slot.layout.gates and tensor.layout and tensor.layout.gates:
             tensor = _with_gates(slot.layout.gates, sources)
         tensor = tensor.to(slot.layout)
-    return replace(tensor, name=slot.name, layer=slot.layer, origin=slot.origin, role=slot.role)
+    return tensor.changed(name=slot.name, layer=slot.layer, origin=slot.origin, role=slot.role)
 
 
 def _with_gates(wanted: str, sources: tuple[Tensor, ...]) -> Tensor:

@@ -22,6 +22,7 @@ COMMANDS = {
     "convert": "wio.cli.convert",
     "inspect": "wio.cli.inspect",
     "diff": "wio.cli.diff",
+    "probe": "wio.cli.probe",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
 }

@@ -1,0 +1,49 @@
+"""What the probe tries: a recording of a layer, and one way to read its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wio.layout import Layout
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+FITTED = "fitted, a constant for each channel"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a layer was given and gave out, and what the user knows of it; None where it is to be found out.
+
+    ``given``, ``recorded``: batch first, in double precision. ``formats``: the data formats to try. ``stride``: one
+    number for every spatial axis, or one for each. ``padding``: ``same`` or ``valid``.
+    """
+
+    given: Array
+    recorded: Array
+    formats: tuple[str, ...]
+    stride: tuple[int, ...] | None = None
+    padding: str | None = None
+    dilation: int = 1
+    activation: str = "linear"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read a kernel.
+
+    ``wanted``     what was recorded, P O: a sample of places, and the output channels.
+    ``predict``    what the layer would have given out there, P O; without bias and activation unless ``with_bias``.
+    """
+
+    kind: str
+    layout: Layout
+    says: Mapping[str, str]
+    wanted: Array = field(repr=False)
+    predict: Callable[[], Array] = field(repr=False)
+    with_bias: bool = False

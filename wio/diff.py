@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.bundle import Bundle, Tensor
-from wio.encodings import to_bytes
-from wio.errors import LayoutError, UsageError, WioError
+from wio.comparison import CLOSE, EQUAL, SEVERITY, Comparison, Pair, Tolerance
+from wio.errors import UsageError, WioError
 from wio.gates import join_gates
+from wio.matching import match_by_values, with_folds
 from wio.plugins import adapter_named, detect
-from wio.port import Declarations, Resolved, convention_of, resolve
-from wio.roles import NOT_WEIGHTS, neutral, same_axes
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
-
-EQUAL, CLOSE, CHANGED, UNDECLARED = "equal", "close", "changed", "undeclared"
-_SEVERITY = {CHANGED: 0, UNDECLARED: 1, CLOSE: 2, EQUAL: 3}
-_CHUNK = 1 << 22
+from wio.port import Declarations, Resolved, resolve
+from wio.roles import NOT_WEIGHTS
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two tensors that are the same weight. ``max_abs`` is None where values were not compared as numbers."""
+class Duplicate:
+    """On one ``side`` (``a`` or ``b``), ``name`` is the same weight as ``same_as``."""
 
-    a: str
-    b: str
-    status: str
-    stored_equal: bool | None = None
-    max_abs: float | None = None
-    detail: str = ""
-    by: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        document = {
-            "a": self.a,
-            "b": self.b,
-            "status": self.status,
-            "stored_equal": self.stored_equal,
-            "max_abs": self.max_abs,
-            "detail": self.detail,
-        }
-        return {**document, "by": self.by} if self.by else document
+    side: str
+    name: str
+    same_as: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +32,7 @@ class Difference:
     """What a comparison found: every pair, worst first, and what only one side has.
 
     Optimizer slots, counters and the like that only one side has (``left_out``) are no difference of the networks.
+    ``duplicates``: names under which a file holds again what it holds under another.
     """
 
     pairs: tuple[Pair, ...]
@@ -62,6 +40,7 @@ class Difference:
     only_b: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     close_is_enough: bool = False
+    duplicates: tuple[Duplicate, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -76,18 +55,11 @@ class Difference:
             "only_a": list(self.only_a),
             "only_b": list(self.only_b),
             "left_out": list(self.left_out),
+            "duplicates": [asdict(each) for each in self.duplicates],
         }
         if self.pairs and all(pair.by == "digest" for pair in self.pairs):
             document["by"] = "digest"
         return document
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """``|a - b| <= atol + rtol * |b|``, as NumPy's isclose."""
-
-    rtol: float = 0.0
-    atol: float = 0.0
 
 
 def diff(
@@ -99,26 +71,42 @@ def diff(
     told: Declarations | None = None,
     tolerance: Tolerance | None = None,
     read_bytes: bool = False,
+    match: str = "names",
+    equal_nan: bool = False,
 ) -> Difference:
-    """Compares two readable files. Pairs by name, and by layer and role where both are declared.
+    """Compares two readable files. ``match="names"`` pairs by layer and role where both are declared, and by name;
+    ``match="values"`` by content, whatever the names and layouts.
 
     Declared tensors are compared in neutral layout, bit for bit. Two undeclared ones of one shape and dtype are
     compared as stored. Where only one side is declared nothing is claimed: the pair is ``undeclared``.
     ``read_bytes`` reads equal .wio digests' bytes too. Optimizer slots and counters are compared where both sides
     have them, and are no difference where one has not.
     """
+    if match not in ("names", "values"):
+        raise UsageError(f"--match takes names or values, not {match!r}")
     resolved = _resolved((a, b), adapters, options or {}, told or Declarations())
-    sides = [_comparable(side.bundle) for side in resolved]
-    matched, only_a, only_b = _match(sides[0], sides[1])
-    compare = _Comparison(resolved, tolerance, read_bytes)
-    pairs = sorted((compare(x, y) for x, y in matched), key=lambda p: (_SEVERITY[p.status], -(p.max_abs or 0.0)))
-    alone_a, alone_b = (
-        [name for name in names if not _no_weight(s[name])] for s, names in zip(sides, (only_a, only_b), strict=True)
+    left, right = (_comparable(side.bundle) for side in resolved)
+    compare = Comparison(resolved, tolerance, read_bytes=read_bytes, equal_nan=equal_nan)
+    matched, only_a, only_b = _match(left, right) if match == "names" else match_by_values(left, right)
+    pairs = [compare(x, y) for x, y in matched]
+    pairs, only_a, only_b = with_folds(left, right, pairs, only_a, only_b)
+    pairs.sort(key=lambda p: (SEVERITY[p.status], -(p.max_abs or 0.0)))
+    sides = ((left, only_a), (right, only_b))
+    alone_a, alone_b = (tuple(name for name in names if not _no_weight(side[name])) for side, names in sides)
+    left_out = tuple(name for side, names in sides for name in names if _no_weight(side[name]))
+    duplicates = tuple(
+        Duplicate(side, name, same)
+        for side, bundle in (("a", left), ("b", right))
+        for name, same in _shared(bundle).items()
     )
-    left_out = tuple(
-        name for s, names in zip(sides, (only_a, only_b), strict=True) for name in names if _no_weight(s[name])
-    )
-    return Difference(tuple(pairs), tuple(alone_a), tuple(alone_b), left_out, tolerance is not None)
+    return Difference(tuple(pairs), alone_a, alone_b, left_out, tolerance is not None, duplicates)
+
+
+def _shared(bundle: Bundle) -> Mapping[str, str]:
+    """The names that share another's storage, as the adapter that read the file says."""
+    stated = bundle.metadata.get(str(bundle.metadata.get("adapter")))
+    shared = stated.get("shared") if isinstance(stated, Mapping) else None
+    return shared if isinstance(shared, Mapping) else {}
 
 
 def _no_weight(tensor: Tensor) -> bool:
@@ -209,118 +197,3 @@ def _by_role(bundle: Bundle) -> dict[tuple[str, str], Tensor]:
         if tensor.role is not None and tensor.role not in NOT_WEIGHTS:
             found.setdefault((tensor.layer, tensor.role), []).append(tensor)
     return {key: tensors[0] for key, tensors in found.items() if len(tensors) == 1}
-
-
-class _Comparison:
-    def __init__(self, sides: Sequence[Resolved], tolerance: Tolerance | None, read_bytes: bool) -> None:
-        self._tolerance, self._read_bytes = tolerance, read_bytes
-        self._conventions = [convention_of(side.bundle, side.adapter).layouts for side in sides]
-        orders = [side.bundle.metadata.get("flatten_order") for side in sides]
-        self._same_flatten = orders[0] is not None and orders[0] == orders[1]
-
-    def __call__(self, a: Tensor, b: Tensor) -> Pair:
-        if (a.role is None) != (b.role is None) or (a.layout is None) != (b.layout is None):
-            return self._half_declared(a, b)
-        if a.role != b.role:
-            return Pair(a.name, b.name, CHANGED, detail=f"role {a.role} against {b.role}")
-        unsettled = [t for t in (a, b) if t.layout is not None and "?" in t.layout.letters]
-        if unsettled and (a.layout != b.layout or not self._same_flatten):
-            return self._half_declared(a, b)
-        if a.layout is None or b.layout is None or a.layout == b.layout:
-            return self._as_stored(a, b)
-        return self._neutral(a, b)
-
-    def _half_declared(self, a: Tensor, b: Tensor) -> Pair:
-        alike = a.shape == b.shape and a.dtype == b.dtype and _same_bytes(a.numpy(), b.numpy(), a)
-        open_a = a.layout is None or "?" in a.layout.letters
-        open_one, other = (a, b) if open_a else (b, a)
-        usual = self._conventions[0 if open_a else 1].get(other.role or "", ())
-        # The layout to declare is one of the open side's own format, with the axes that the other side has.
-        fitting = (
-            same_axes(other.layout, usual) if other.layout is not None and "?" not in other.layout.letters else None
-        )
-        if fitting is None and alike and not usual:
-            fitting = other.layout
-        role = other.role or open_one.role or "ROLE"
-        layout = f":{fitting}" if fitting is not None else "[:LAYOUT]"
-        remedy = f"settle it with --declare '{open_one.name}={role}{layout}'"
-        return Pair(a.name, b.name, UNDECLARED, alike, None, remedy)
-
-    def _as_stored(self, a: Tensor, b: Tensor) -> Pair:
-        if (a.shape, a.dtype) != (b.shape, b.dtype):
-            return Pair(a.name, b.name, CHANGED, False, None, _shapes(a, b))
-        if a.digest is not None and a.digest == b.digest and not self._read_bytes:
-            return Pair(a.name, b.name, EQUAL, True, 0.0 if a.dtype.encoding is None else None, by="digest")
-        return self._values(a, b, a.numpy(), b.numpy(), None)
-
-    def _neutral(self, a: Tensor, b: Tensor) -> Pair:
-        try:
-            neutral_a, neutral_b = (t.to(neutral(t.role or "", t.layout)) for t in (a, b) if t.layout is not None)
-        except LayoutError as error:
-            return Pair(a.name, b.name, UNDECLARED, None, None, error.message)
-        if neutral_a.layout != neutral_b.layout:
-            return Pair(
-                a.name, b.name, CHANGED, None, None, f"layout {a.layout} against {b.layout} hold different axes"
-            )
-        if (neutral_a.shape, a.dtype) != (neutral_b.shape, b.dtype):
-            return Pair(a.name, b.name, CHANGED, False, None, _shapes(neutral_a, neutral_b))
-        stored = a.shape == b.shape and _same_bytes(a.numpy(), b.numpy(), a)
-        return self._values(a, b, neutral_a.numpy(), neutral_b.numpy(), stored)
-
-    def _values(self, a: Tensor, b: Tensor, x: Array, y: Array, stored: bool | None) -> Pair:
-        if _same_bytes(x, y, a):
-            return Pair(a.name, b.name, EQUAL, stored is not False, 0.0 if a.dtype.numpy_name != "object" else None)
-        if a.dtype.numpy_name == "object":
-            return Pair(a.name, b.name, CHANGED, bool(stored), None, "the strings differ")
-        count, worst, close = _measure(x, y, self._tolerance)
-        status = CLOSE if close else CHANGED
-        return Pair(a.name, b.name, status, bool(stored), worst, f"{count} of {x.size} values differ")
-
-
-def _shapes(a: Tensor, b: Tensor) -> str:
-    return f"{a.dtype} {list(a.shape)} against {b.dtype} {list(b.shape)}"
-
-
-def _same_bytes(x: Array, y: Array, tensor: Tensor) -> bool:
-    """Bit for bit: a NaN equals itself, 0.0 is not -0.0."""
-    if x.shape != y.shape:
-        return False
-    first, second = to_bytes(x, tensor.dtype), to_bytes(y, tensor.dtype)
-    import numpy as np
-
-    return np.array_equal(np.frombuffer(first, np.uint8), np.frombuffer(second, np.uint8))
-
-
-def _measure(x: Array, y: Array, tolerance: Tolerance | None) -> tuple[int, float | None, bool]:
-    """How many values differ bit for bit, the largest absolute difference, and whether all are within tolerance."""
-    import numpy as np
-
-    count, worst, close = 0, 0.0, tolerance is not None
-    wide = np.complex128 if x.dtype.kind == "c" else np.float64
-    for p, q in _chunks(x, y):
-        differing = p.view(np.uint8).reshape(p.size, -1) != q.view(np.uint8).reshape(q.size, -1)
-        rows = differing.any(axis=1)
-        count += int(rows.sum())
-        p, q = p[rows], q[rows]
-        if not p.size:
-            continue
-        if p.dtype.kind in "iu":
-            # int64 does not fit into float64: 2**53 + 1 against 2**53 is a difference of 1, not of 0.
-            gap = np.array([abs(int(i) - int(j)) for i, j in zip(p.tolist(), q.tolist(), strict=True)], np.float64)
-        else:
-            with np.errstate(invalid="ignore", over="ignore"):
-                gap = np.abs(p.astype(wide) - q.astype(wide))
-        worst = max(worst, float(np.nanmax(gap)) if not np.isnan(gap).all() else 0.0)
-        if np.isnan(gap).any():
-            worst = float("inf")
-        if tolerance is not None and close:
-            close = bool((gap <= tolerance.atol + tolerance.rtol * np.abs(q.astype(wide))).all())
-    return count, worst if np.isfinite(worst) else None, close
-
-
-def _chunks(x: Array, y: Array) -> Iterator[tuple[Array, Array]]:
-    import numpy as np
-
-    p, q = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(y).reshape(-1)
-    for start in range(0, p.size, _CHUNK):
-        yield p[start : start + _CHUNK], q[start : start + _CHUNK]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wio.cli.arguments import (
     Commands,
@@ -14,6 +16,9 @@ from wio.cli.arguments import (
     key_values,
     source,
 )
+
+if TYPE_CHECKING:
+    from wio.comparison import Pair
 
 _EXAMPLE = """\
   wio diff inception_v4.ckpt inception_v4.h5 --arch inception-v4
@@ -31,6 +36,14 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("b", metavar="B", help="the other")
     parser.add_argument("--rtol", type=float, help="relative tolerance: pairs within it are close, and close is enough")
     parser.add_argument("--atol", type=float, help="absolute tolerance")
+    parser.add_argument(
+        "--match",
+        choices=("names", "values"),
+        default="names",
+        help="pair tensors by name, layer and role, or by their content, whatever their names and layouts",
+    )
+    parser.add_argument("--equal-nan", action="store_true", help="a NaN equals any other; by default its bits count")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write the comparison as one page for a browser too")
     parser.add_argument("--digests", action="store_true", help="read the bytes even where recorded digests agree")
     parser.add_argument(
         "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="a reading option"
@@ -43,7 +56,8 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import print_json, print_table
-    from wio.diff import Tolerance, diff
+    from wio.comparison import Tolerance
+    from wio.diff import diff
 
     (adapter_a, a), (adapter_b, b) = source(arguments.a, None), source(arguments.b, None)
     tolerance = None
@@ -57,17 +71,28 @@ def run(arguments: argparse.Namespace) -> int:
         told=declarations(arguments),
         tolerance=tolerance,
         read_bytes=arguments.digests,
+        match=arguments.match,
+        equal_nan=arguments.equal_nan,
     )
+    if arguments.html is not None:
+        from wio.atomic import atomic_output
+        from wio.report import diff_page
+
+        with atomic_output(arguments.html) as temporary:
+            temporary.write_text(diff_page(found, a.name, b.name), "utf-8")
     if arguments.json:
         print_json(found.as_json())
         return 0 if found.equal else 1
     shown = [pair for pair in found.pairs if pair.status != "equal"]
     if shown:
-        rows = ((p.status, p.a, p.b, "" if p.max_abs is None else f"{p.max_abs:.3g}", p.detail) for p in shown)
-        print_table(("status", "A", "B", "max abs", "detail"), rows, right=("max abs",))
+        numbers = ("max abs", "max rel", "cosine", "ulps")
+        rows = ((p.status, p.a, p.b, *_numbers(p), p.detail) for p in shown)
+        print_table(("status", "A", "B", *numbers, "detail"), rows, right=numbers)
     for side, names in (("A", found.only_a), ("B", found.only_b)):
         for name in names:
             print(f"only in {side}: {name}")
+    for each in found.duplicates:
+        print(f"duplicate in {each.side.upper()}: {each.name} is {each.same_as}")
     if found.left_out:
         print(f"left out: {len(found.left_out)} tensors of one side that are no weights (optimizer, counters)")
     counts: dict[str, int] = {}
@@ -78,3 +103,16 @@ def run(arguments: argparse.Namespace) -> int:
     alone = "".join(f", {len(n)} only in {s}" for s, n in (("A", found.only_a), ("B", found.only_b)) if n)
     print(f"{'equal' if found.equal else 'different'}: {summary}{alone}{by}")
     return 0 if found.equal else 1
+
+
+def _numbers(pair: Pair) -> tuple[str, str, str, str]:
+    """How far apart the two are, as a person reads it."""
+    measure = pair.measure
+    if measure is None:
+        return ("" if pair.max_abs is None else f"{pair.max_abs:.3g}", "", "", "")
+    return (
+        "NaN" if measure.max_abs is None else f"{measure.max_abs:.3g}",
+        "" if measure.max_rel is None else f"{measure.max_rel:.3g}",
+        "" if measure.cosine is None else f"{measure.cosine:.6f}",
+        "" if measure.ulps is None else str(measure.ulps),
+    )

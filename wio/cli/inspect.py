@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from wio.cli.arguments import (
@@ -36,6 +37,9 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--digests", action="store_true", help="read every byte, check it, and show each tensor's SHA-256"
     )
+    parser.add_argument(
+        "--textconv", action="store_true", help="one line for each tensor, with its SHA-256: what git diff compares"
+    )
     parser.add_argument("--receipt", action="store_true", help="show how a .wio file came to be")
     add_source(parser)
     add_declarations(parser)
@@ -53,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _receipt(path, adapter)
     resolved = open_resolved(path, adapter, key_values(arguments.source_options), declarations(arguments))
     bundle = resolved.bundle
+    if arguments.textconv:
+        return _textconv(resolved.adapter.name, bundle)
     digests = _digests(bundle, arguments.json) if arguments.digests else {}
     if arguments.digests and resolved.adapter.name == "wio":
         _receipt_of(path)
@@ -77,6 +83,21 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{resolved.adapter.name}: {len(bundle)} tensors, {size(bundle.nbytes)}{_facts(bundle)}")
     if digests:
         print("every byte was read and checked")
+    return 0
+
+
+def _textconv(adapter: str, bundle: Bundle) -> int:
+    """The file as text that git can compare: the same for the same content, a line for each tensor and fact."""
+    from wio.errors import printable
+
+    print(f"adapter {adapter}")
+    for key, value in sorted(bundle.metadata.items()):
+        print(printable(f"metadata {key} {json.dumps(value, sort_keys=True, ensure_ascii=False)}"))
+    digests = _digests(bundle, quiet=True)
+    for name, tensor in sorted(bundle.items()):
+        shape = "x".join(map(str, tensor.shape)) or "scalar"
+        layout = str(tensor.layout or "-")
+        print(printable(f"{name} {tensor.dtype} {shape} {tensor.role or '-'} {layout} sha256:{digests[name]}"))
     return 0
 
 

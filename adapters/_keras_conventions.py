@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wio.adapter import Convention
+from wio.roles import PER_CHANNEL
 
 CHANNELS_LAST, CHANNELS_FIRST = "channels_last", "channels_first"
 DATA_FORMATS = (CHANNELS_LAST, CHANNELS_FIRST)
@@ -161,9 +162,7 @@ class KerasConvention:
         }
         for kind in ("conv", "conv_transpose", "depthwise", "separable", "dense"):
             table[f"{kind}.bias"] = ("O",)
-        for kind in ("batch_norm", "layer_norm", "instance_norm"):
-            table |= {f"{kind}.gamma": vectors, f"{kind}.beta": vectors}
-        table |= {"batch_norm.mean": vectors, "batch_norm.variance": vectors}
+        table |= dict.fromkeys(PER_CHANNEL, vectors)
         for kind, gates in (("lstm", "ifco"), ("gru", "zrh")):
             table[f"{kind}.kernel"] = tuple(f"{row}(GU) G={gates}" for row in rows)
             table[f"{kind}.recurrent_kernel"] = (f"I(GU) G={gates}",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -204,6 +205,89 @@ def test_a_pickled_module_is_refused_by_the_name_of_its_class(path: Path) -> Non
 def test_names_that_meet_once_joined_are_refused(path: Path) -> None:
     torch.save({"a": {"b": torch.ones(1)}, "a.b": torch.zeros(1)}, path)
     with pytest.raises(FormatError, match=r"a\.b: two tensors have this name"):
+        TORCH.read(path)
+
+
+# --- shards
+
+
+def sharded(folder: Path, **weight_map: str) -> Path:
+    """As Hugging Face saves a model with tied weights in two shards: ``tied`` is another name of ``a.weight``."""
+    table = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    torch.save({"a.weight": table, "tied": table, "b.bias": torch.arange(3.0)}, folder / "m-1-of-2.bin")
+    torch.save({"c.weight": torch.arange(12.0).reshape(3, 4).t()}, folder / "m-2-of-2.bin")
+    usual = {name: "m-1-of-2.bin" for name in ("a.weight", "tied", "b.bias")}
+    path = folder / "pytorch_model.bin.index.json"
+    path.write_text(
+        json.dumps({"metadata": {"total_size": 144}, "weight_map": {"c.weight": "m-2-of-2.bin", **usual, **weight_map}})
+    )
+    return path
+
+
+def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
+    path = sharded(tmp_path)
+    state = {k: v for i in (1, 2) for k, v in torch.load(tmp_path / f"m-{i}-of-2.bin", weights_only=True).items()}
+    assert TORCH.sniff(path) == 20
+    agree(TORCH.read(path, shared="all"), state)
+    bundle = TORCH.read(path)
+    assert list(bundle) == ["c.weight", "a.weight", "b.bias"], "the order of the index"
+    assert bundle.metadata["torch"] == {"kind": "sharded", "shards": 2, "shared": {"tied": "a.weight"}}
+    plan_and_write(bundle, tmp_path / "whole.pt")
+    whole = torch.load(tmp_path / "whole.pt", weights_only=True)
+    assert set(whole) == set(state) and all(torch.equal(whole[name], state[name]) for name in state)
+    assert whole["tied"].data_ptr() == whole["a.weight"].data_ptr()
+
+
+def test_storages_of_shards_are_not_read_before_they_are_asked_for(tmp_path: Path) -> None:
+    """A flipped bit in a storage is found by its CRC-32 when that tensor is read, and by nothing before."""
+    path = sharded(tmp_path)
+    shard = tmp_path / "m-2-of-2.bin"
+    content = bytearray(shard.read_bytes())
+    content[content.index(np.arange(12, dtype=np.float32).tobytes())] ^= 1
+    shard.write_bytes(content)
+    bundle = TORCH.read(path)
+    assert bundle["b.bias"].numpy().tolist() == [0, 1, 2]
+    with pytest.raises(FormatError, match="CRC-32"):
+        bundle["c.weight"].numpy()
+
+
+def test_everything_in_which_index_and_shards_differ_is_said_at_once(tmp_path: Path) -> None:
+    path = sharded(tmp_path, **{"b.bias": "m-2-of-2.bin", "d.weight": "m-1-of-2.bin"})
+    torch.save({"c.weight": torch.zeros(1), "a.weight": torch.zeros(1)}, tmp_path / "m-2-of-2.bin")
+    with pytest.raises(FormatError) as caught:
+        TORCH.read(path)
+    assert {(problem.kind, problem.tensor) for problem in caught.value.problems} == {
+        ("unexpected", "a.weight"),
+        ("unexpected", "b.bias"),
+        ("missing", "b.bias"),
+        ("missing", "d.weight"),
+    }
+
+
+def test_every_shard_that_is_out_of_place_is_said_at_once(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    path = sharded(inside, x="../outside/m.bin", y="/etc/x.bin", z="gone.bin", w="sub\\x.bin")
+    (inside / "m-2-of-2.bin").rename(outside / "m-2-of-2.bin")
+    (inside / "m-2-of-2.bin").symlink_to(outside / "m-2-of-2.bin")
+    with pytest.raises(FormatError) as caught:
+        TORCH.read(path)
+    assert {problem.tensor for problem in caught.value.problems} == {
+        "'../outside/m.bin'",
+        "'/etc/x.bin'",
+        "gone.bin",
+        r"'sub\\x.bin'",
+        "m-2-of-2.bin",
+    }
+
+
+def test_a_shard_is_no_index(tmp_path: Path) -> None:
+    """Else an index that names itself would be read for ever."""
+    path = tmp_path / "loop.bin"
+    path.write_text('{"weight_map": {"a": "loop.bin"}}')
+    assert TORCH.sniff(path) == 20
+    with pytest.raises(FormatError, match=r"is no file of torch\.save"):
         TORCH.read(path)
 
 
@@ -454,3 +538,10 @@ class TestLegacyContract(AdapterContract):
     def sample(self, folder: Path) -> Path:
         torch.save({"net": network().state_dict(), "epoch": 3}, folder / "m.pt", _use_new_zipfile_serialization=False)
         return folder / "m.pt"
+
+
+class TestShardedContract(AdapterContract):
+    adapter = TORCH
+
+    def sample(self, folder: Path) -> Path:
+        return sharded(folder)

@@ -131,12 +131,13 @@ class KerasConvention:
         table: dict[str, tuple[str, ...]] = {
             "conv.kernel": (
                 *(self.conv(letters) for letters in ("HW", "W", "DHW")),
-                *(() if self.keras1 else (self._flip("HWI(GO)"), self._flip("WI(GO)"))),
+                *(("HWI(GO)", "WI(GO)") if self._recent else ()),
             ),
             "conv_transpose.kernel": tuple(
-                self.conv_transpose(letters) for letters in (("HW",) if self.keras1 else ("HW", "W", "DHW"))
+                self.conv_transpose(letters)
+                for letters in (("HW",) if self.keras1 else ("HW", "W", "DHW") if self._recent else ("HW", "DHW"))
             ),
-            "depthwise.kernel": (self.depthwise("HW"), self.depthwise("W")),
+            "depthwise.kernel": tuple(map(self.depthwise, ("HW", "W") if self._recent else ("HW",))),
             "separable.depthwise_kernel": tuple(map(self.depthwise, separable)),
             "separable.pointwise_kernel": tuple(map(self.pointwise, separable)),
             "dense.kernel": tuple(f"{row}O" for row in rows),
@@ -173,7 +174,19 @@ class KerasConvention:
             )
         table |= {f"conv_lstm.{part}": (self.conv_lstm("ifco"),) for part in ("kernel", "recurrent_kernel")}
         table["conv_lstm.bias"] = ("(GO) G=ifco",)
-        return Convention.of(table)
+        return Convention.of({role: layouts for role, layouts in table.items() if not role.startswith(self._lacking)})
+
+    @property
+    def _recent(self) -> bool:
+        """Whether groups and the 1-D kinds of 2-D layers exist: from TensorFlow's own Keras 2 on, never on Theano."""
+        return self.family == "2.2" and self.backend == "tensorflow"
+
+    @property
+    def _lacking(self) -> tuple[str, ...]:
+        """The kinds of layers that this Keras does not have."""
+        if not self.keras1:
+            return ("maxout", "highway")
+        return ("depthwise",) if self.backend == "tensorflow" else ("depthwise", "separable")
 
     def _flip(self, layout: str) -> str:
         if self.backend != "theano":

@@ -9,7 +9,6 @@ from __future__ import annotations
 from wio.bundle import Tensor
 from wio.roles import PER_CHANNEL
 
-
 # Of equal letters the first is what wio writes; the others are what a graph may declare just as well.
 CONVENTION: dict[str, tuple[str, ...]] = {
     "conv.kernel": ("OIHW", "OIW", "OIDHW", "(GO)IHW", "(GO)IW", "(GO)IDHW"),

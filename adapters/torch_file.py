@@ -48,7 +48,7 @@ _RECURRENT = ("lstm.", "gru.", "rnn.", "conv_lstm.")
 
 
 class TorchFile(Adapter):
-    """``torch.save`` files, zip and legacy, ``pytorch_model.bin.index.json``, TorchScript; written as a zip state_dict."""
+    """Files of ``torch.save``, zip and legacy, ``*.bin.index.json``, TorchScript; written as a zip state_dict."""
 
     name = "torch"
     description = "PyTorch state_dicts (zip, legacy, sharded) and TorchScript archives; writes zip state_dicts"

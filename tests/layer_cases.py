@@ -1,4 +1,4 @@
-"""A layer for each row of a convention: random weights in neutral layouts, an input, and the weights as the row has them."""
+"""A layer for each row of a convention: random weights, neutral and as the row has them, and what must come out."""
 
 from __future__ import annotations
 
@@ -109,7 +109,10 @@ def _neutral_parts(kind: str, part: str, row: Layout, table: Layouts) -> dict[st
         found |= {"depthwise_kernel": Layout.parse(f"{letters}CM"), "pointwise_kernel": Layout.parse(f"{letters}IO")}
     if kind == "locally_connected":
         one = "Y" not in row.letters
-        found |= {"kernel": Layout.parse("X(WI)O" if one else "(YX)(HWI)O"), "bias": Layout.parse("XO" if one else "YXO")}
+        found |= {
+            "kernel": Layout.parse("X(WI)O" if one else "(YX)(HWI)O"),
+            "bias": Layout.parse("XO" if one else "YXO"),
+        }
     return {**found, part: row}
 
 
@@ -152,9 +155,7 @@ def _input(kind: str, main: Layout, space: str, flat: str, groups: int, sizes: M
     return generator.uniform(-1, 1, (BATCH, *_features(kind, main, space, flat, groups, sizes))).astype(np.float32)
 
 
-def _features(
-    kind: str, main: Layout, space: str, flat: str, groups: int, sizes: Mapping[str, int]
-) -> Iterator[int]:
+def _features(kind: str, main: Layout, space: str, flat: str, groups: int, sizes: Mapping[str, int]) -> Iterator[int]:
     steps = [STEPS] if kind in ("rnn", "lstm", "gru", "conv_lstm") else []
     if flat:
         letters = [letter for letter in "DHW" if letter in flat]

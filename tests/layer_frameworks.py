@@ -35,7 +35,7 @@ def to_last(y: Any, at: int = 1) -> Array:
 # --- PyTorch: torch.nn.functional
 
 
-def torch(case: Case, folder: Path) -> Out:  # noqa: ARG001
+def torch(case: Case, folder: Path) -> Out:
     import torch as t
 
     F = t.nn.functional  # noqa: N806 - as everyone calls it
@@ -113,11 +113,11 @@ def onnx(case: Case, folder: Path) -> Out:
     elif case.kind == "prelu":
         y = add("PRelu", "x", "alpha")
     elif case.kind in ("lstm", "gru", "rnn"):
-        x, at = to_first(case.x.swapaxes(0, 1)) if case.flat else case.x.swapaxes(0, 1), -1
+        x, at = case.x.swapaxes(0, 1), -1
         told = {"linear_before_reset": 1} if case.kind == "gru" else {}
         hidden = case.weights["recurrent_kernel"].shape[-1]
-        add(case.kind.upper(), "x", "kernel", "recurrent_kernel", *(["bias"] if "bias" in w else []), hidden_size=hidden,
-            **told)  # fmt: skip
+        bias = ["bias"] if "bias" in w else []
+        add(case.kind.upper(), "x", "kernel", "recurrent_kernel", *bias, hidden_size=hidden, **told)
         made[-1].output.append("last")
         w["one"] = np.array([0])
         y = add("Squeeze", "last", "one")
@@ -133,7 +133,7 @@ def onnx(case: Case, folder: Path) -> Out:
 # --- Keras 3 on TensorFlow, whose layers are TensorFlow's operators
 
 
-def keras3(case: Case, folder: Path) -> Out:  # noqa: ARG001
+def keras3(case: Case, folder: Path) -> Out:
     """Channels last, as Keras 3 itself would have it."""
     return keras_layers(case, case.x, keras().layers.Flatten(data_format="channels_last"))
 
@@ -211,7 +211,11 @@ def caffe(case: Case, folder: Path) -> Out:
     elif case.kind == "batch_norm":
         w["factor"] = np.ones(1, np.float32)
         layers = [
-            ("BatchNorm", f"batch_norm_param {{ use_global_stats: true eps: {EPSILON} }}", ("mean", "variance", "factor")),
+            (
+                "BatchNorm",
+                f"batch_norm_param {{ use_global_stats: true eps: {EPSILON} }}",
+                ("mean", "variance", "factor"),
+            ),
             ("Scale", "scale_param { bias_term: true }", ("gamma", "beta")),
         ]
     elif case.kind == "prelu":
@@ -241,7 +245,7 @@ def keras_hdf5(family: str, data_format: str) -> Callable[[Case, Path], Out]:
     k = keras().layers
     first = data_format == "channels_first"
 
-    def judge(case: Case, folder: Path) -> Out:  # noqa: ARG001
+    def judge(case: Case, folder: Path) -> Out:
         timed = case.kind in ("lstm", "gru", "rnn", "instance_norm")
         turned = first and case.x.ndim - timed >= 4 and (case.kind == "prelu" or case.flat != "")
         x = to_first(case.x, 1 + timed) if turned else case.x
@@ -265,8 +269,8 @@ def keras_on_theano(case: Case, folder: Path) -> Out:
     """A transposed convolution over three axes by Keras 2.2.4 on Theano, which no recorded file has."""
     size = case.weights["kernel"].shape[:3]
     told = {"name": "it", "filters": len(case.weights["bias"]), "kernel_size": size, "strides": [2] * 3}
-    config = {"name": "net", "layers": [{"class_name": "Conv3DTranspose",
-              "config": {**told, "data_format": "channels_last", "batch_input_shape": [None, *case.x.shape[1:]]}}]}  # fmt: skip
+    told |= {"data_format": "channels_last", "batch_input_shape": [None, *case.x.shape[1:]]}
+    config = {"name": "net", "layers": [{"class_name": "Conv3DTranspose", "config": told}]}
     np.savez(folder / "inputs.npz", x=case.x, **case.weights)
     jobs = {
         "models": {"m": {"config": {"class_name": "Sequential", "config": config}, "data_format": "channels_last"}},

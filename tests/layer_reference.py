@@ -128,7 +128,7 @@ def highway(w: Parts, x: Array) -> Array:
     return carry * (x @ w["kernel"] + w["bias"]) + (1 - carry) * x
 
 
-# --- recurrent layers: the state after the last step
+# --- recurrent layers: the state after the last step, or after each
 
 
 def sigmoid(a: Array) -> Array:
@@ -143,7 +143,7 @@ def hard_sigmoid(a: Array) -> Array:
 Gate = Callable[[Array], Array]
 
 
-def rnn(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:  # noqa: ARG001
+def rnn(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
     h = np.zeros((len(x), w["recurrent_kernel"].shape[0]))
     bias = w.get("bias", np.zeros(1))
     for t in range(x.shape[1]):
@@ -152,34 +152,46 @@ def rnn(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:  # noqa: ARG001
 
 
 def lstm(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
+    return lstm_states(w, x, gate)[:, -1]
+
+
+def lstm_states(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
     """Gates i f c o; two biases are added up."""
     h = c = np.zeros((len(x), w["recurrent_kernel"].shape[0]))
     bias = w["bias"].reshape(-1, w["kernel"].shape[-1]).sum(0)
+    states = []
     for t in range(x.shape[1]):
         i, f, new, o = np.split(flattened(x[:, t]) @ w["kernel"] + h @ w["recurrent_kernel"] + bias, 4, -1)
         c = gate(f) * c + gate(i) * np.tanh(new)
         h = gate(o) * np.tanh(c)
-    return h
+        states.append(h)
+    return np.stack(states, 1)
 
 
 def gru(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
+    return gru_states(w, x, gate)[:, -1]
+
+
+def gru_states(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
     """Gates z r h. With two biases the reset gate comes after the product with the state, else before it."""
     units = w["recurrent_kernel"].shape[0]
     h = np.zeros((len(x), units))
     after = w["bias"].ndim == 2
     given, state = w["bias"] if after else (w["bias"], np.zeros(3 * units))
     recurrent = np.split(w["recurrent_kernel"], 3, -1)
+    states = []
     for t in range(x.shape[1]):
         xz, xr, xh = np.split(flattened(x[:, t]) @ w["kernel"] + given, 3, -1)
         bz, br, bh = np.split(state, 3)
         z, r = gate(xz + h @ recurrent[0] + bz), gate(xr + h @ recurrent[1] + br)
         proposed = xh + (r * (h @ recurrent[2] + bh) if after else (r * h) @ recurrent[2])
         h = z * h + (1 - z) * np.tanh(proposed)
-    return h
+        states.append(h)
+    return np.stack(states, 1)
 
 
 def conv_lstm(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
-    """Maps keep their size: zeros around them, as many before as after for an odd kernel, one more after for an even."""
+    """Maps keep their size: as many zeros before them as after, for an even kernel one more after."""
     h = c = np.zeros((*x.shape[:1], *x.shape[2:-1], w["bias"].shape[0] // 4))
     for t in range(x.shape[1]):
         given = correlated(padded(x[:, t], w["kernel"]), w["kernel"])

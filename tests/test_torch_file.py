@@ -216,7 +216,7 @@ def sharded(folder: Path, **weight_map: str) -> Path:
     table = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
     torch.save({"a.weight": table, "tied": table, "b.bias": torch.arange(3.0)}, folder / "m-1-of-2.bin")
     torch.save({"c.weight": torch.arange(12.0).reshape(3, 4).t()}, folder / "m-2-of-2.bin")
-    usual = {name: "m-1-of-2.bin" for name in ("a.weight", "tied", "b.bias")}
+    usual = dict.fromkeys(("a.weight", "tied", "b.bias"), "m-1-of-2.bin")
     path = folder / "pytorch_model.bin.index.json"
     path.write_text(
         json.dumps({"metadata": {"total_size": 144}, "weight_map": {"c.weight": "m-2-of-2.bin", **usual, **weight_map}})
@@ -458,37 +458,6 @@ def test_names_and_layouts_of_another_formats_weights(path: Path) -> None:
     assert np.array_equal(model["net"].up.weight.detach().numpy(), up.transpose(3, 2, 0, 1))
     dense = bundle["net/dense/kernel"].numpy().reshape(7, 9, 2, 5)
     assert np.array_equal(model["net"].dense.weight.detach().numpy().reshape(5, 2, 7, 9), dense.transpose(3, 2, 0, 1))
-
-
-def correlation(x: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
-    """Cross-correlation of x (C H W) with a kernel of I H W O for each group, groups in blocks of channels."""
-    inputs, kh, kw, outputs = kernel.shape[1:]
-    out = np.zeros((groups * outputs, x.shape[1] - kh + 1, x.shape[2] - kw + 1))
-    for g, o, i, r, c in np.ndindex(groups, outputs, inputs, kh, kw):
-        part = x[g * inputs + i, r : r + out.shape[1], c : c + out.shape[2]]
-        out[g * outputs + o] += part * kernel[g, i, r, c, o]
-    return out
-
-
-@pytest.mark.parametrize(
-    ("role", "layout", "shape", "groups", "to_gihwo"),
-    [
-        ("conv.kernel", "HWI(GO) G=2", (3, 2, 3, 8), 2, lambda a: a.reshape(3, 2, 3, 2, 4).transpose(3, 2, 0, 1, 4)),
-        ("conv.kernel", "HWIO", (3, 2, 6, 4), 1, lambda a: a.transpose(2, 0, 1, 3)[None]),
-        ("depthwise.kernel", "HWCM", (3, 2, 6, 2), 6, lambda a: a.transpose(2, 0, 1, 3)[:, None]),
-    ],
-    ids=["grouped", "plain", "depthwise"],
-)
-def test_convolutions_compute_what_their_layouts_say(
-    path: Path, role: str, layout: str, shape: tuple[int, ...], groups: int, to_gihwo: Any
-) -> None:
-    bundle = Bundle([declared("l/kernel", role, layout, *shape, layer="l")])
-    plan_and_write(bundle, path)
-    weight = torch.load(path, weights_only=True)["l.weight"].double()
-    x = np.random.default_rng(1).standard_normal((6, 5, 7))
-    computed = torch.nn.functional.conv2d(torch.from_numpy(x)[None], weight, groups=groups)[0].numpy()
-    expected = correlation(x, to_gihwo(bundle["l/kernel"].numpy().astype(np.float64)), groups)
-    np.testing.assert_allclose(computed, expected, rtol=1e-10)
 
 
 def test_undeclared_recurrent_and_unwritable_tensors_are_all_problems_at_once() -> None:

@@ -319,7 +319,7 @@ def _with_template(chosen: Adapter, options: Mapping[str, str], template: Path |
             remedy="leave --template out",
         )
     if "template" in options:
-        raise UsageError("the template is given twice", remedy="--template FILE and --option template=FILE are the same")
+        raise UsageError("the template is given twice", remedy="leave out --option template=...: --template says it")
     return {**options, "template": os.fspath(template)}
 
 

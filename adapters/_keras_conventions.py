@@ -184,9 +184,7 @@ class KerasConvention:
     @property
     def _lacking(self) -> tuple[str, ...]:
         """The kinds of layers that this Keras does not have."""
-        if not self.keras1:
-            return ("maxout", "highway")
-        return ("depthwise",) if self.backend == "tensorflow" else ("depthwise", "separable")
+        return ("depthwise",) if self.keras1 else ("maxout", "highway")
 
     def _flip(self, layout: str) -> str:
         if self.backend != "theano":

@@ -20,7 +20,9 @@ Shard = TypeVar("Shard")
 
 
 def is_index(path: Path, endings: tuple[str, ...]) -> bool:
-    """Whether a file is an index all of whose shards have one of these endings. Never raises."""
+    """Whether a file is an index all of whose shards have one of these endings. Never raises, never waits on a FIFO."""
+    if regular_size(path) is None:
+        return False
     try:
         with path.open("rb") as file:
             if not file.read(64).lstrip().startswith(b"{"):

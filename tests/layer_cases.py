@@ -32,7 +32,7 @@ PARTS = {
     "highway": ("kernel", "bias", "carry_kernel", "carry_bias"),
     **dict.fromkeys(("rnn", "lstm", "gru", "conv_lstm"), ("kernel", "recurrent_kernel", "bias")),
 }  # fmt: skip
-DISTINCT = {"D": 2, "H": 3, "W": 4, "O": 5, "I": 6, "C": 7, "M": 2, "U": 5, "G": 3, "Y": 4, "X": 5, "B": 2, "?": 11}
+DISTINCT = {"D": 2, "H": 3, "W": 4, "O": 5, "I": 6, "C": 7, "M": 2, "U": 5, "G": 8, "Y": 8, "X": 9, "B": 2, "?": 11}
 # Of equal lengths the shapes say nothing: only the values can tell.
 EQUAL = {**dict.fromkeys("DHWOICMUGYX?", 3), "B": 2}
 SIZES = {"distinct": DISTINCT, "equal": EQUAL}

@@ -150,8 +150,6 @@ def keras_layers(case: Case, x: Array, flatten: Any) -> Out:
     model = k.Sequential([k.Input(x.shape[1:], dtype=x.dtype.name), *layers])
     names = {"table": "embeddings", "mean": "moving_mean", "variance": "moving_variance"}
     by_name = {names.get(part, part): array for part, array in w.items()}
-    if case.kind == "depthwise":
-        by_name = {"kernel": w["kernel"], "bias": w["bias"]}
     for variable in layers[-1].weights:
         variable.assign(by_name[variable.name])
     return np.asarray(model(x, training=False))

@@ -22,7 +22,7 @@ import wio
 from wio.bundle import Bundle, Tensor
 from wio.gates import join_gates
 from wio.layout import Layout
-from wio.plugins import adapter_named
+from wio.plugins import adapter_named, found_adapters
 from wio.roles import neutral
 
 Proof = Callable[[Case, Path], Array]
@@ -47,6 +47,14 @@ ROWS = [
     for layout in layouts
     if (adapter, role, str(layout)) not in NO_JUDGE
 ]
+
+
+def test_every_adapter_with_a_convention_has_a_judge() -> None:
+    own = [each.adapter for each in found_adapters() if each.adapter and each.origin.startswith("wio ")]
+    stating = {adapter.name for adapter in own if adapter.convention().layouts}
+    # The layouts of a .wio file are the neutral ones.
+    assert stating == {*LIVE, "keras-tf", "keras-theano", "wio"}
+    assert all(Layout.parse(row) in adapter_named(name).convention().layouts[role] for name, role, row in NO_JUDGE)
 
 
 @pytest.mark.parametrize("sizes", SIZES)

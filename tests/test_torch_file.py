@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -280,6 +281,13 @@ def test_every_shard_that_is_out_of_place_is_said_at_once(tmp_path: Path) -> Non
         r"'sub\\x.bin'",
         "m-2-of-2.bin",
     }
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.bin")
+    assert TORCH.sniff(tmp_path / "m.bin") == 0
+    with pytest.raises(FormatError, match="is no regular file"):
+        TORCH.read(tmp_path / "m.bin")
 
 
 def test_a_shard_is_no_index(tmp_path: Path) -> None:

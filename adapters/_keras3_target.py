@@ -21,7 +21,7 @@ NEEDS_TEMPLATE = (
     "network tells"
 )
 TEMPLATE_REMEDY = (
-    "save the untrained model once, model.save('MODEL.keras'), and give --option template=MODEL.keras (a .weights.h5 "
+    "save the untrained model once, model.save('MODEL.keras'), and give --template MODEL.keras (a .weights.h5 "
     "of it serves only where tensors have its names)"
 )
 

@@ -34,7 +34,7 @@ def write_keras3(path: Path, bundle: Bundle, template: Bundle | None) -> None:
     if not members and path.suffix == ".keras":
         raise UsageError(
             f"{path.name}: a .keras file holds the model's config, and this tree comes from weights alone",
-            remedy="write a .weights.h5, or give --option template=MODEL.keras",
+            remedy="write a .weights.h5, or give --template MODEL.keras",
         )
     tensors = _checked(facts, bundle, template)
     with atomic_output(path) as temporary:

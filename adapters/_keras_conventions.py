@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wio.adapter import Convention
+from wio.roles import PER_CHANNEL
 
 CHANNELS_LAST, CHANNELS_FIRST = "channels_last", "channels_first"
 DATA_FORMATS = (CHANNELS_LAST, CHANNELS_FIRST)
@@ -130,12 +131,13 @@ class KerasConvention:
         table: dict[str, tuple[str, ...]] = {
             "conv.kernel": (
                 *(self.conv(letters) for letters in ("HW", "W", "DHW")),
-                *(() if self.keras1 else (self._flip("HWI(GO)"), self._flip("WI(GO)"))),
+                *(("HWI(GO)", "WI(GO)") if self._recent else ()),
             ),
             "conv_transpose.kernel": tuple(
-                self.conv_transpose(letters) for letters in (("HW",) if self.keras1 else ("HW", "W", "DHW"))
+                self.conv_transpose(letters)
+                for letters in (("HW",) if self.keras1 else ("HW", "W", "DHW") if self._recent else ("HW", "DHW"))
             ),
-            "depthwise.kernel": (self.depthwise("HW"), self.depthwise("W")),
+            "depthwise.kernel": tuple(map(self.depthwise, ("HW", "W") if self._recent else ("HW",))),
             "separable.depthwise_kernel": tuple(map(self.depthwise, separable)),
             "separable.pointwise_kernel": tuple(map(self.pointwise, separable)),
             "dense.kernel": tuple(f"{row}O" for row in rows),
@@ -161,9 +163,7 @@ class KerasConvention:
         }
         for kind in ("conv", "conv_transpose", "depthwise", "separable", "dense"):
             table[f"{kind}.bias"] = ("O",)
-        for kind in ("batch_norm", "layer_norm", "instance_norm"):
-            table |= {f"{kind}.gamma": vectors, f"{kind}.beta": vectors}
-        table |= {"batch_norm.mean": vectors, "batch_norm.variance": vectors}
+        table |= dict.fromkeys(PER_CHANNEL, vectors)
         for kind, gates in (("lstm", "ifco"), ("gru", "zrh")):
             table[f"{kind}.kernel"] = tuple(f"{row}(GU) G={gates}" for row in rows)
             table[f"{kind}.recurrent_kernel"] = (f"I(GU) G={gates}",)
@@ -174,7 +174,17 @@ class KerasConvention:
             )
         table |= {f"conv_lstm.{part}": (self.conv_lstm("ifco"),) for part in ("kernel", "recurrent_kernel")}
         table["conv_lstm.bias"] = ("(GO) G=ifco",)
-        return Convention.of(table)
+        return Convention.of({role: layouts for role, layouts in table.items() if not role.startswith(self._lacking)})
+
+    @property
+    def _recent(self) -> bool:
+        """Whether groups and the 1-D kinds of 2-D layers exist: from TensorFlow's own Keras 2 on, never on Theano."""
+        return self.family == "2.2" and self.backend == "tensorflow"
+
+    @property
+    def _lacking(self) -> tuple[str, ...]:
+        """The kinds of layers that this Keras does not have."""
+        return ("depthwise",) if self.keras1 else ("maxout", "highway")
 
     def _flip(self, layout: str) -> str:
         if self.backend != "theano":

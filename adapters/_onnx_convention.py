@@ -7,8 +7,7 @@ BatchNormalization, PRelu on N x C x space, LSTM, GRU and RNN in one direction; 
 from __future__ import annotations
 
 from wio.bundle import Tensor
-
-_VECTOR = ("C", "(CHW)", "(CW)", "(CDHW)", "(?)")
+from wio.roles import PER_CHANNEL
 
 # Of equal letters the first is what wio writes; the others are what a graph may declare just as well.
 CONVENTION: dict[str, tuple[str, ...]] = {
@@ -24,14 +23,7 @@ CONVENTION: dict[str, tuple[str, ...]] = {
     "dense.kernel": ("IO", "(CHW)O", "(CW)O", "(CDHW)O", "(?)O", "OI", "O(CHW)", "O(CW)", "O(CDHW)", "O(?)"),
     "dense.bias": ("O",),
     "embedding.table": ("IO",),
-    "batch_norm.gamma": _VECTOR,
-    "batch_norm.beta": _VECTOR,
-    "batch_norm.mean": _VECTOR,
-    "batch_norm.variance": _VECTOR,
-    "layer_norm.gamma": _VECTOR,
-    "layer_norm.beta": _VECTOR,
-    "instance_norm.gamma": _VECTOR,
-    "instance_norm.beta": _VECTOR,
+    **dict.fromkeys(PER_CHANNEL, ("C", "(CHW)", "(CW)", "(CDHW)", "(?)")),
     "prelu.alpha": ("CHW", "CW", "CDHW", "C11", "C1", "C1W", "CH1", "C111", "C", "(?)"),
     "rnn.kernel": ("1UI",),
     "rnn.recurrent_kernel": ("1UI",),

@@ -40,24 +40,13 @@ def weights_target(bundle: Bundle) -> Target:
         if tensor.name in copies:
             slots.append(_copy(tensor, tensor.origin or tensor.name, "it stays as ONNX keeps it"))
         elif (slot := converted.get(tensor.layer + "\0" + str(tensor.role))) is not None:
-            slots.append(replace(slot, layout=_sized(slot.layout, tensor)))
+            slots.append(slot)
     problems = list(plain.problems)
     for tensor in bundle.values():
         if tensor.dtype.name not in NUMBERS and tensor.name not in plain.dropped:
             message = f"ONNX has no data type for {tensor.dtype}"
             problems.append(Problem("dtype", message, tensor.name, f"--drop '{tensor.name}'"))
     return Target(tuple(slots), plain.metadata, plain.dropped, tuple(problems), plain.notes)
-
-
-def _sized(layout: Layout | None, source: Tensor) -> Layout | None:
-    """The layout with the sizes that its groups need to be made of axes which stand alone in the source."""
-    if layout is None or source.layout is None:
-        return layout
-    extents, sizes = source.layout.extents(source.shape), dict(layout.sizes)
-    for axis in layout.axes:
-        unknown = [letter for letter in axis if len(axis) > 1 and layout.size(letter) is None and letter in extents]
-        sizes |= {letter: extents[letter] for letter in unknown[:-1]}
-    return layout.with_sizes(sizes)
 
 
 def _is_onnx(tensor: Tensor) -> bool:

@@ -130,9 +130,11 @@ def _gemm(take: _Take) -> Iterator[Use]:
         if number(node, "alpha", 1.0) == 1.0 and turned is not None:
             yield Use(0, "dense.kernel", "(?)O" if turned else "O(?)")
         return
-    if kernel is None or 0 in seen or len(kernel.shape) != 2 or transposed is None or integer(node, "transA", 0) != 0:
+    turned = integer(node, "transA", 0)
+    if kernel is None or 0 in seen or len(kernel.shape) != 2 or transposed is None or turned is None:
         return
-    rows, sizes = rows_of(maps.get(0))
+    # What stands turned on the left has its samples along the axis that is known as that of features.
+    rows, sizes = rows_of(None if turned else maps.get(0))
     if number(node, "alpha", 1.0) == 1.0:
         yield Use(1, "dense.kernel", f"O{rows}{sizes}" if transposed else f"{rows}O{sizes}")
     units = kernel.shape[0 if transposed else 1]

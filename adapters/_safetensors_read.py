@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wio.adapters._mapped_files import MappedFile, open_regular
+from wio.adapters._shards import open_shards
 from wio.bundle import Bundle, Tensor
 from wio.encodings import from_bytes
-from wio.errors import FormatError, printable
-from wio.safetensors_header import Entry, Header, parse_json, read_header
+from wio.errors import FormatError
+from wio.safetensors_header import Entry, Header, read_header
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-_MAX_INDEX = 100_000_000
 _SUB_BYTE = re.compile(r"has a dtype that is not known: '(F4|F6_E2M3|F6_E3M2)'")
 
 
@@ -33,18 +33,6 @@ def is_safetensors(path: Path) -> bool:
     except (OSError, FormatError) as error:
         # A file of sub-byte tensors is still one of this format: reading it says what is wrong.
         return isinstance(error, FormatError) and _SUB_BYTE.search(str(error)) is not None
-
-
-def is_index(path: Path) -> bool:
-    """Whether a file is the index of shards. Never raises."""
-    try:
-        with path.open("rb") as file:
-            if not file.read(64).lstrip().startswith(b"{"):
-                return False
-        shards = _weight_map(path).values()
-        return bool(shards) and all(shard.endswith(".safetensors") for shard in shards)
-    except (OSError, FormatError):
-        return False
 
 
 def read(path: Path) -> Bundle:
@@ -106,49 +94,11 @@ def _tensor(file: MappedFile, header: Header, entry: Entry) -> Tensor:
     return Tensor(entry.name, entry.dtype, entry.shape, load, raw=raw)
 
 
-# --- shards
-
-
-def _weight_map(path: Path) -> dict[str, str]:
-    """Tensor name to shard, of an index."""
-    if path.stat().st_size > _MAX_INDEX:
-        raise FormatError(f"{path.name}: an index of more than {_MAX_INDEX} bytes")
-    document = parse_json(path.read_bytes(), f"{path.name}: the index")
-    found = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(shard, str) for shard in found.values()):
-        raise FormatError(f"{path.name}: an index without a weight_map from names to files")
-    return found
-
-
 def _read_sharded(path: Path) -> Bundle:
     """Every tensor in the shard that the index gives it, and in no other."""
-    weight_map = _weight_map(path)
-    shards = {name: _opened(_shard(path, name)) for name in dict.fromkeys(weight_map.values())}
-    wrong: list[str] = []
+    weight_map, shards = open_shards(path, _opened, lambda shard: shard[1].entries)
     metadata: dict[str, str] = {}
-    for name, (_, header) in shards.items():
+    for _, header in shards.values():
         metadata |= header.metadata
-        wrong += [
-            f"{key} is in {name}, the index says otherwise" for key in header.entries if weight_map.get(key) != name
-        ]
-    wrong += [f"{key} is not in {name}" for key, name in weight_map.items() if key not in shards[name][1].entries]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise FormatError(f"{path.name}: index and shards differ: {printable('; '.join(wrong[:5]))}{more}")
     tensors = [_tensor(*shards[shard], shards[shard][1].entries[name]) for name, shard in weight_map.items()]
     return Bundle(tensors, {"safetensors": {"metadata": metadata, "shards": len(shards)}})
-
-
-def _shard(index: Path, name: str) -> Path:
-    """The path of a shard: a plain name in the folder of the index, and no link out of it."""
-    shown = printable(name)
-    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-        raise FormatError(f"{index.name}: the shard {shown!r} is no file name in the folder of the index: refused")
-    path = index.parent / name
-    # Caches of models hold index and shards as links, side by side: what counts is the folder both really are in.
-    if path.is_symlink() and path.resolve().parent not in (index.parent.resolve(), index.resolve().parent):
-        raise FormatError(
-            f"{index.name}: the shard {shown!r} is a link out of the folder of the index: refused",
-            remedy="put the file itself beside the index",
-        )
-    return path

@@ -13,6 +13,7 @@ from typing import Any
 
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._pickle import load
+from wio.adapters._shards import is_index, open_shards
 from wio.adapters._torch_bundle import Found, Storage, make_bundle
 from wio.adapters._torch_pickle import StorageRef, persistent, resolve, resolve_script
 from wio.adapters._zip import Member, ZipArchive, member_names
@@ -22,20 +23,30 @@ from wio.errors import FormatError
 # torch.serialization.MAGIC_NUMBER, as pickle protocol 2 writes it.
 LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_PROTOCOL = 1001
+# What the shards of an index are called: pytorch_model-00001-of-00002.bin, and so on.
+SHARDS = (".bin", ".pt", ".pth")
 
 
 def is_torch(path: Path) -> bool:
-    """Whether a file is one of PyTorch's: a zip with its ``data.pkl``, or a file with the legacy magic number."""
+    """Whether a file is one of PyTorch's: a zip with its ``data.pkl``, the legacy magic number, an index of shards."""
     try:
         with path.open("rb") as file:
             head = file.read(len(LEGACY_MAGIC))
     except OSError:
         return False
-    return head == LEGACY_MAGIC or any(_is_root(name) for name in member_names(path) or ())
+    if head == LEGACY_MAGIC or any(_is_root(name) for name in member_names(path) or ()):
+        return True
+    return is_index(path, SHARDS)
 
 
 def read(path: Path, *, check: bool, aliases: bool) -> Bundle:
     """The bundle of any of them. FormatError for what is none."""
+    if is_index(path, SHARDS):
+        return _read_sharded(path, check=check, aliases=aliases)
+    return _read_file(path, check=check, aliases=aliases)
+
+
+def _read_file(path: Path, *, check: bool, aliases: bool) -> Bundle:
     with_magic = MappedFile(path)
     head = bytes(with_magic.view[: len(LEGACY_MAGIC)])
     if head == LEGACY_MAGIC:
@@ -188,3 +199,29 @@ def _itemsize(ref: StorageRef) -> int:
     from wio.dtypes import DTYPES
 
     return DTYPES[ref.dtype].itemsize if ref.dtype is not None else 1
+
+
+# --- shards
+
+
+def _read_sharded(path: Path, *, check: bool, aliases: bool) -> Bundle:
+    """The tensors of all shards in the order of the index. A storage is shared within one shard at most."""
+
+    def opened(shard: Path) -> Bundle:
+        return _read_file(shard, check=check, aliases=aliases)
+
+    weight_map, shards = open_shards(path, opened, lambda bundle: {**bundle, **_about(bundle).get("shared", {})})
+    about: dict[str, Any] = {"kind": "sharded", "shards": len(shards)}
+    for bundle in shards.values():
+        for key, value in _about(bundle).items():
+            if isinstance(value, dict):
+                about[key] = {**about.get(key, {}), **value}
+            elif isinstance(value, list):
+                about[key] = [*about.get(key, []), *value]
+    tensors = [shards[shard][name] for name, shard in weight_map.items() if name in shards[shard]]
+    return Bundle(tensors, {"torch": about})
+
+
+def _about(bundle: Bundle) -> dict[str, Any]:
+    about: dict[str, Any] = bundle.metadata["torch"]
+    return about

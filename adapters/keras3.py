@@ -13,8 +13,8 @@ from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, KerasCo
 from wio.bundle import Bundle
 from wio.layout import Layout
 
-# Keras 3 has none of these layers.
-_GONE = ("maxout", "highway", "locally_connected")
+# A layer that Keras 2 has and Keras 3 has not.
+_GONE = "locally_connected"
 
 
 class Keras3(Adapter):

@@ -1,7 +1,6 @@
 """The adapter `safetensors`: plain files and sharded ones by their index. The format says nothing of layouts.
 
-Source: safetensors 0.8, ``safetensors/src/tensor.rs``; for shards, ``huggingface_hub`` serialization: ``metadata`` and
-``weight_map`` of ``*.safetensors.index.json``.
+Source: safetensors 0.8, ``safetensors/src/tensor.rs``.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ class SafetensorsFile(Adapter):
     def sniff(self, path: Path) -> int:
         if not path.is_file():
             return 0
-        from wio.adapters._safetensors_read import is_index, is_safetensors
+        from wio.adapters._safetensors_read import is_safetensors
+        from wio.adapters._shards import is_index
 
-        return 10 if is_safetensors(path) or is_index(path) else 0
+        return 10 if is_safetensors(path) or is_index(path, (".safetensors",)) else 0
 
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._safetensors_read import read

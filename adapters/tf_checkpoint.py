@@ -12,8 +12,8 @@ from wio.adapter import Adapter, Convention, Option, Target
 from wio.adapters._tf_paths import INDEX, locate, looks_like_checkpoint
 from wio.bundle import Bundle
 from wio.errors import DigestError, FormatError
+from wio.roles import PER_CHANNEL
 
-_VECTOR = ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")
 # tf.nn: convolution, conv2d_transpose, depthwise_conv2d, separable_conv2d state these orders of axes for filters,
 # tf.linalg.matmul and tf.nn.embedding_lookup those of matrices. Groups are blocks of consecutive output channels.
 _CONVENTION: dict[str, tuple[str, ...]] = {
@@ -29,14 +29,7 @@ _CONVENTION: dict[str, tuple[str, ...]] = {
     "dense.kernel": ("IO", "(HWC)O", "(WC)O", "(DHWC)O", "(?)O"),
     "dense.bias": ("O",),
     "embedding.table": ("IO",),
-    "batch_norm.gamma": _VECTOR,
-    "batch_norm.beta": _VECTOR,
-    "batch_norm.mean": _VECTOR,
-    "batch_norm.variance": _VECTOR,
-    "layer_norm.gamma": _VECTOR,
-    "layer_norm.beta": _VECTOR,
-    "instance_norm.gamma": _VECTOR,
-    "instance_norm.beta": _VECTOR,
+    **dict.fromkeys(PER_CHANNEL, ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")),
     "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
 }
 

@@ -1,4 +1,4 @@
-"""The adapter `torch`: files of ``torch.save`` (zip and legacy) and TorchScript archives, without PyTorch.
+"""The adapter `torch`: files of ``torch.save`` (zip and legacy), shards, and TorchScript archives, without PyTorch.
 
 A tensor's name is its key in the state_dict, keys of nested dictionaries and indices of lists joined by ``.``. No file
 of PyTorch says what a tensor is to its layer, so none has a role.
@@ -14,12 +14,11 @@ from typing import Any
 from wio.adapter import Adapter, Convention, Option, Slot, Target
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
-from wio.roles import NOT_WEIGHTS, same_axes
+from wio.roles import NOT_WEIGHTS, PER_CHANNEL, same_axes
 from wio.target import plain_target
 
 # torch.nn: the documented shapes of weight and bias of each module; Conv*d correlates. torch.flatten of N C H W gives
 # C H W. A depthwise kernel is that of a grouped convolution with groups = in_channels, out_channels = M * in_channels.
-_VECTOR = ("C", "(CHW)", "(CW)", "(CDHW)", "(?)")
 _CONVENTION: dict[str, tuple[str, ...]] = {
     "conv.kernel": ("OIHW", "OIW", "OIDHW", "(GO)IHW", "(GO)IW", "(GO)IDHW"),
     "conv.bias": ("O",),
@@ -33,14 +32,7 @@ _CONVENTION: dict[str, tuple[str, ...]] = {
     "dense.kernel": ("OI", "O(CHW)", "O(CW)", "O(CDHW)", "O(?)"),
     "dense.bias": ("O",),
     "embedding.table": ("IO",),
-    "batch_norm.gamma": _VECTOR,
-    "batch_norm.beta": _VECTOR,
-    "batch_norm.mean": _VECTOR,
-    "batch_norm.variance": _VECTOR,
-    "layer_norm.gamma": _VECTOR,
-    "layer_norm.beta": _VECTOR,
-    "instance_norm.gamma": _VECTOR,
-    "instance_norm.beta": _VECTOR,
+    **dict.fromkeys(PER_CHANNEL, ("C", "(CHW)", "(CW)", "(CDHW)", "(?)")),
     "prelu.alpha": ("C", "(?)"),
 }
 _LEAVES = {
@@ -56,10 +48,10 @@ _RECURRENT = ("lstm.", "gru.", "rnn.", "conv_lstm.")
 
 
 class TorchFile(Adapter):
-    """``torch.save`` files, zip and legacy, and TorchScript archives; written as a zip state_dict."""
+    """Files of ``torch.save``, zip and legacy, ``*.bin.index.json``, TorchScript; written as a zip state_dict."""
 
     name = "torch"
-    description = "PyTorch state_dicts (zip and legacy) and TorchScript archives; writes zip state_dicts"
+    description = "PyTorch state_dicts (zip, legacy, sharded) and TorchScript archives; writes zip state_dicts"
     writes = True
     options = (
         Option(
@@ -108,25 +100,13 @@ class TorchFile(Adapter):
             if name in taken and tensor.dtype.name not in WRITABLE
         )
         problems = (*(_clear(problem, bundle) for problem in target.problems), *wrong)
-        return replace(target, slots=_sized(target.slots, bundle), problems=problems)
+        return replace(target, problems=problems)
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
         from wio.adapters._torch_write import write_state_dict
 
         self.checked(options, writing=True)
         write_state_dict(path, bundle)
-
-
-def _sized(slots: tuple[Slot, ...], bundle: Bundle) -> tuple[Slot, ...]:
-    """Groups that a slot makes of single axes ((CM) of H W C M) have the sizes of its source."""
-    sources = {(tensor.layer, tensor.role): tensor for tensor in bundle.values() if tensor.layout is not None}
-    made = []
-    for slot in slots:
-        source = sources.get((slot.source_layer, slot.role))
-        if slot.copy_of is None and slot.layout is not None and source is not None and source.layout is not None:
-            slot = replace(slot, layout=slot.layout.with_sizes(source.layout.extents(source.shape)))
-        made.append(slot)
-    return tuple(made)
 
 
 def _kept(bundle: Bundle, convention: Convention) -> Target:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import layer_reference as layers
 import numpy as np
 import onnx
 from onnx import helper
@@ -90,66 +91,21 @@ def network(seed: int) -> onnx.ModelProto:
 
 def reference(x: np.ndarray, w: Mapping[str, np.ndarray]) -> np.ndarray:
     """The output of the network for x in N C H W, from weights in neutral layouts, channels last throughout."""
-    a = x.transpose(0, 2, 3, 1).astype(np.float64)
-    a = np.maximum(_conv(np.pad(a, ((0, 0), (1, 1), (0, 1), (0, 0))), w["conv.weight"]) + w["conv.bias"], 0)
-    kernel = w["grouped.weight"]
-    a = np.concatenate([_conv(a[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3]) for g in range(2)], -1)
-    kernel = w["deep.weight"]
-    a = np.concatenate([_conv(a[..., g : g + 1], kernel[..., 2 * g : 2 * g + 2]) for g in range(6)], -1)
-    a = _transposed(a, w["up.weight"]) + w["up.bias"]
-    a = (a - w["bn.running_mean"]) / np.sqrt(w["bn.running_var"] + 1e-3) * w["bn.weight"] + w["bn.bias"]
-    a = np.where(a > 0, a, a * w["prelu.slope"].reshape(-1))[:, :4]
-    a = np.tanh(a.reshape(len(a), -1) @ w["dense.weight"] + w["dense.bias"])
-    a = a @ w["mul.kernel"] + w["mul.bias"]
-    a = _gru(_lstm(a.reshape(2, 2, 4), w, 3), w, 5)
-    a = (a - a.mean(-1, keepdims=True)) / np.sqrt(a.var(-1, keepdims=True) + 1e-5)
-    return a * w["ln.scale"] + w["ln.bias"]
 
+    def of(layer: str, **leaves: str) -> dict[str, np.ndarray]:
+        return {part: w[f"{layer}.{leaf}"] for part, leaf in leaves.items()}
 
-def _conv(a: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    rows, columns = kernel.shape[:2]
-    height, width = a.shape[1] - rows + 1, a.shape[2] - columns + 1
-    return sum(
-        a[:, r : r + height, c : c + width] @ kernel[r, c].astype(np.float64)
-        for r in range(rows)
-        for c in range(columns)
-    )
-
-
-def _transposed(a: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """H W O I: each input pixel adds its channels, times the kernel, to the pixels from its own place on."""
-    rows, columns, channels = kernel.shape[:3]
-    out = np.zeros((a.shape[0], a.shape[1] + rows - 1, a.shape[2] + columns - 1, channels))
-    for r in range(rows):
-        for c in range(columns):
-            out[:, r : r + a.shape[1], c : c + a.shape[2]] += a @ kernel[r, c].T.astype(np.float64)
-    return out
-
-
-def _sigmoid(a: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-a))
-
-
-def _lstm(steps: np.ndarray, w: Mapping[str, np.ndarray], units: int) -> np.ndarray:
-    """Time first. Kernels I(GU), bias B(GU), gates i f c o."""
-    h = c = np.zeros((steps.shape[1], units))
-    out = []
-    for x in steps:
-        i, f, new, o = np.split(x @ w["lstm.W"] + h @ w["lstm.R"] + w["lstm.B"].sum(0), 4, -1)
-        c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(new)
-        h = _sigmoid(o) * np.tanh(c)
-        out.append(h)
-    return np.stack(out)
-
-
-def _gru(steps: np.ndarray, w: Mapping[str, np.ndarray], units: int) -> np.ndarray:
-    """Gates z r h, the reset gate after the product (linear_before_reset)."""
-    h = np.zeros((steps.shape[1], units))
-    out = []
-    for x in steps:
-        xz, xr, xh = np.split(x @ w["gru.W"] + w["gru.B"][0], 3, -1)
-        hz, hr, hh = np.split(h @ w["gru.R"] + w["gru.B"][1], 3, -1)
-        z, r = _sigmoid(xz + hz), _sigmoid(xr + hr)
-        h = z * h + (1 - z) * np.tanh(xh + r * hh)
-        out.append(h)
-    return np.stack(out)
+    recurrent = {"kernel": "W", "recurrent_kernel": "R", "bias": "B"}
+    a = np.pad(x.transpose(0, 2, 3, 1).astype(np.float64), ((0, 0), (1, 1), (0, 1), (0, 0)))
+    a = np.maximum(layers.conv(of("conv", kernel="weight", bias="bias"), a), 0)
+    a = layers.grouped(w["grouped.weight"], a, 2)
+    a = layers.grouped(w["deep.weight"], a, 6)
+    a = layers.conv_transpose(of("up", kernel="weight", bias="bias"), a)
+    a = layers.batch_norm(of("bn", gamma="weight", beta="bias", mean="running_mean", variance="running_var"), a)
+    a = layers.prelu({"alpha": w["prelu.slope"].reshape(-1)}, a)[:, :4]
+    a = np.tanh(layers.dense(of("dense", kernel="weight", bias="bias"), a))
+    a = layers.dense(of("mul", kernel="kernel", bias="bias"), a)
+    # The recurrent operators have time first.
+    a = layers.lstm_states(of("lstm", **recurrent), a.reshape(2, 2, 4).swapaxes(0, 1))
+    a = layers.gru_states(of("gru", **recurrent), a).swapaxes(0, 1)
+    return (a - a.mean(-1, keepdims=True)) / np.sqrt(a.var(-1, keepdims=True) + 1e-5) * w["ln.scale"] + w["ln.bias"]

@@ -106,7 +106,7 @@ def _keras() -> str:
     }
     parts = [_convention(same, ("layouts",))]
     for (version, form), (tf, theano) in columns.items():
-        rest = {role: (layouts, theano[role]) for role, layouts in tf.items() if role not in same}
+        rest = {role: (layouts, theano.get(role, ())) for role, layouts in tf.items() if role not in same}
         parts.append(f"\nKeras {version}, `{form}`:\n\n" + _convention(rest, ("keras-tf", "keras-theano")))
     return "".join(parts)
 

@@ -9,14 +9,19 @@ import sys
 from pathlib import Path
 
 import h5py
+import layer_reference
 import numpy as np
+import onnx_judge
 import pytest
 from conftest import run_wio
+from onnx import helper
 
+import wio
 from wio.bundle import Bundle, Tensor
 from wio.container_writer import save
 from wio.dtypes import dtype_of
 from wio.layout import Layout
+from wio.plugins import found_adapters
 
 
 def make(path: Path, tensors: dict[str, tuple[np.ndarray, str | None, str | None]], **metadata: object) -> Path:
@@ -277,3 +282,37 @@ def test_a_neutral_export_finds_its_way_back(layer: str, data: Path, tmp_path: P
         for name in (each.decode() for each in group.attrs["layer_names"]):
             for weight in (each.decode() for each in group[name].attrs["weight_names"]):
                 np.testing.assert_array_equal(group[name][weight][()], root[name][weight][()], err_msg=weight)
+
+
+@pytest.mark.parametrize("command", ["import", "convert"])
+def test_weights_go_into_a_template(command: str, small: Path, tmp_path: Path) -> None:
+    """onnxruntime runs the template's graph, which is left as it was, on the source's weights."""
+    nodes = [helper.make_node("Conv", ["x", "conv1.weight", "conv1.bias"], ["y"])]
+    untrained = onnx_judge.model(nodes, {"conv1.weight": arrays(5, 4, 3, 2, seed=8), "conv1.bias": arrays(5, seed=9)})
+    template, out = onnx_judge.saved(untrained, tmp_path, "untrained.onnx"), tmp_path / "out.onnx"
+    names = ("--into", "onnx", "--template", template, "--drop", "fc/*")
+    run_wio(command, small, *names, "-o", out)
+    x = arrays(1, 4, 5, 6, seed=4)
+    [y] = onnx_judge.run(out, {"x": x})
+    expected = layer_reference.conv({"kernel": arrays(3, 2, 4, 5), "bias": arrays(5, seed=1)}, x.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(y.transpose(0, 2, 3, 1), expected, rtol=0, atol=1e-5)
+    again = tmp_path / "again.onnx"
+    wio.import_into(small, again, adapter="onnx", template=template, drop=["fc/*"])
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_a_template_where_none_is_taken_is_refused(small: Path, tmp_path: Path) -> None:
+    """Every adapter that writes either declares the option or says that it takes none."""
+    (tmp_path / "t").write_bytes(b"")
+    takes = set()
+    for found in found_adapters():
+        if found.adapter is None or not found.adapter.writes:
+            continue
+        command = ("import", small, "--into", found.name, "--template", tmp_path / "t", "-o", tmp_path / "out")
+        error = run_wio(*command, code=2).stderr
+        if f"{found.name} takes no template" not in error:
+            takes.add(found.name)
+        assert not (tmp_path / "out").exists()
+    assert takes == {"onnx", "keras3"}
+    twice = ("--template", tmp_path / "t", "--option", "template=t")
+    assert "given twice" in run_wio("import", small, "--into", "onnx", *twice, "-o", tmp_path / "out", code=2).stderr

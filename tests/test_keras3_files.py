@@ -363,7 +363,7 @@ def test_without_a_template_a_foreign_bundle_is_refused(big: Any, tmp_path: Path
     with pytest.raises(PlanError) as caught:
         plan_for(bundle)
     assert "only a saved model of the same network tells" in str(caught.value)
-    assert "--option template=MODEL.keras" in str(caught.value)
+    assert "--template MODEL.keras" in str(caught.value)
     assert [problem.kind for problem in caught.value.problems] == ["template"]
     with pytest.raises(UsageError, match="only a saved model"):
         ADAPTER.write(tmp_path / "x.keras", bundle)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import layer_reference
 import numpy as np
 import onnx_network
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_judge import declared, model, read, saved, values
+from onnx_judge import declared, model, read, run, saved, values
+
+from wio.roles import neutral
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -407,3 +410,88 @@ def test_what_a_quantised_kernel_is_dequantised_with(tmp_path: Path) -> None:
     weights = {"w": np.ones((4, 3, 5), np.int8), "s": np.array(0.5, np.float32), "z": np.array(3, np.int8)}
     found = read(saved(model(nodes, weights), tmp_path))
     assert found.metadata["onnx"]["dequantized_with"] == {"w": ["s", "z"]}
+
+
+# --- what the graph declares, judged by what onnxruntime computes
+
+BETWEEN = {
+    "Transpose": ([node("Transpose", "w", "k", perm=[3, 2, 0, 1])], (3, 2, 4, 5)),
+    "two Transposes": ([node("Transpose", "w", "t", perm=[1, 0, 3, 2]), node("Transpose", "t", "k", perm=[1, 3, 0, 2])],
+                       (3, 5, 4, 2)),
+    "equal axes": ([node("Transpose", "w", "k", perm=[2, 3, 1, 0])], (3, 3, 3, 3)),
+    "Identity and Cast": ([node("Identity", "w", "i"), node("Cast", "i", "k", to=1)], (5, 4, 3, 2)),
+    "DequantizeLinear": ([node("DequantizeLinear", "w scale", "k")], (5, 4, 3, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BETWEEN)
+def test_a_kernel_behind_other_nodes_is_what_it_is_declared(tmp_path: Path, case: str) -> None:
+    between, shape = BETWEEN[case]
+    kernel, scale = values(*shape), np.array(0.0625, np.float32)
+    if case == "DequantizeLinear":
+        kernel = (kernel * 10).astype(np.int8)
+    elif "Cast" in case:
+        kernel = kernel.astype(np.float64)
+    made = model([*between, node("Conv", "x k")], {"w": kernel, "scale": scale})
+    path = saved(made, tmp_path)
+    declared_kernel = read(path)["w"]
+    assert declared_kernel.role == CONV
+    hwio = declared_kernel.to("HWIO").numpy() * (scale if case == "DequantizeLinear" else 1)
+    x = values(2, hwio.shape[2], 6, 7)
+    [y] = run(path, {"x": x})
+    expected = layer_reference.correlated(x.transpose(0, 2, 3, 1), hwio)
+    np.testing.assert_allclose(y.transpose(0, 2, 3, 1), expected, rtol=0, atol=1e-5)
+
+
+NODES: dict[str, tuple[list[Any], Shapes, tuple[int, ...], dict[str, Any]]] = {
+    "1-D": ([node("Conv", "x kernel bias")], {"kernel": (4, 3, 5), "bias": (4,)}, (2, 3, 8), {}),
+    "3-D": ([node("Conv", "x kernel bias")], {"kernel": (4, 3, 2, 3, 4), "bias": (4,)}, (1, 3, 4, 5, 6), {}),
+    "groups": (
+        [node("Conv", "x kernel bias", group=3)], {"kernel": (6, 2, 2, 3), "bias": (6,)}, (2, 6, 4, 5), {"groups": 3}
+    ),
+    "ConvTranspose in groups": (
+        [node("ConvTranspose", "x kernel bias", group=2, strides=[2, 2])],
+        {"kernel": (6, 4, 2, 3), "bias": (8,)}, (2, 6, 4, 5), {"groups": 2, "stride": 2},
+    ),
+    "ConvTranspose in groups, equal axes": (
+        [node("ConvTranspose", "x kernel bias", group=3, strides=[2, 2])],
+        {"kernel": (9, 3, 3, 3), "bias": (9,)}, (2, 9, 3, 3), {"groups": 3, "stride": 2},
+    ),
+    "Gemm, transB": ([node("Gemm", "x kernel bias", transB=1)], {"kernel": (4, 3), "bias": (4,)}, (2, 3), {}),
+    "Gemm, transA": ([node("Transpose", "x", "t"), node("Gemm", "t kernel bias", transA=1)],
+                     {"kernel": (3, 4), "bias": (4,)}, (2, 3), {}),
+    "Gemm on the left": ([node("Transpose", "x", "t"), node("Gemm", "kernel t", "h"), node("Transpose", "h")],
+                         {"kernel": (3, 3)}, (2, 3), {}),
+    "Gemm on the left, transA": (
+        [node("Transpose", "x", "t"), node("Gemm", "kernel t", "h", transA=1), node("Transpose", "h")],
+        {"kernel": (3, 3)}, (2, 3), {},
+    ),
+    "MatMul and Add": ([node("MatMul", "x kernel", "h"), node("Add", "h bias")],
+                       {"kernel": (3, 3), "bias": (3,)}, (2, 3), {}),
+    "InstanceNormalization": (
+        [node("InstanceNormalization", "x gamma beta", epsilon=1e-3)], {"gamma": (4,), "beta": (4,)}, (2, 4, 3, 5), {}
+    ),
+    "RNN": ([node("RNN", "x kernel recurrent_kernel", "s last", hidden_size=3), node("Squeeze", "last one")],
+            {"kernel": (1, 3, 3), "recurrent_kernel": (1, 3, 3)}, (4, 2, 3), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NODES)
+def test_what_a_graph_declares_is_what_it_computes(tmp_path: Path, case: str) -> None:
+    nodes, shapes, given, options = NODES[case]
+    weights = {part: values(*shape) for part, shape in shapes.items()}
+    path = saved(model(nodes, {**weights, "one": np.array([0])}, {"x": list(given)}), tmp_path)
+    bundle = read(path)
+    kind = str(bundle[next(iter(shapes))].role).partition(".")[0]
+    neutrals = {}
+    for part in shapes:
+        tensor = bundle[part]
+        assert tensor.role == f"{kind}.{part}" and tensor.layout is not None
+        neutrals[part] = tensor.to(neutral(tensor.role, tensor.layout)).numpy()
+    neutrals.setdefault("bias", np.zeros(1))
+    x = values(*given)
+    [y] = run(path, {"x": x})
+    # Operators of sequences have time first, the others channels.
+    mine = x.swapaxes(0, 1) if case == "RNN" else np.moveaxis(x, 1, -1)
+    expected = layer_reference.LAYERS[kind](neutrals, mine, **options)
+    np.testing.assert_allclose(y if case == "RNN" else np.moveaxis(y, 1, -1), expected, rtol=0, atol=1e-5)

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,18 +42,42 @@ def constants(made: onnx.ModelProto) -> dict[str, TensorProto]:
     return found
 
 
+def all_tensors(nodes: Iterable[onnx.NodeProto], initializers: Iterable[TensorProto] = ()) -> Iterator[np.ndarray]:
+    """Every tensor of a graph, of the bodies in it, and of what those hold, as the onnx package reads them."""
+    yield from map(numpy_helper.to_array, initializers)
+    for node in nodes:
+        for attribute in node.attribute:
+            for body in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+                yield from all_tensors(body.node, body.initializer)
+            if node.op_type == "Constant":
+                value = helper.get_attribute_value(attribute)
+                if attribute.name == "value":
+                    yield numpy_helper.to_array(value)
+                elif attribute.name.startswith("value_"):
+                    yield np.array(value, {"f": np.float32, "i": np.int64}.get(attribute.name[6], object))
+
+
+def told(array: np.ndarray) -> tuple[object, ...]:
+    values = array.tolist() if array.dtype == object else array.tobytes()
+    return array.dtype.name, array.shape, repr(values)
+
+
 def test_all_models_that_onnx_is_tested_with() -> None:
     assert len(FILES) >= 149
     count = 0
     for path in FILES:
-        bundle = read(path)
-        wanted = constants(onnx.load(path))
+        bundle, made = read(path), onnx.load(path)
+        wanted = constants(made)
         assert set(wanted) <= set(bundle), path
         for name, proto in wanted.items():
             array = numpy_helper.to_array(proto)
             assert same(bundle[name].numpy(), array), (path, name)
             assert bytes(bundle[name].stored()) == array.tobytes(), (path, name)
-            count += 1
+        everything = list(all_tensors(made.graph.node, made.graph.initializer))
+        for function in made.functions:
+            everything += all_tensors(function.node)
+        assert sorted(told(t.numpy()) for t in bundle.values()) == sorted(map(told, everything)), path
+        count += len(everything)
         assert ADAPTER.sniff(path) == 10
     assert count > 2000
 
@@ -126,6 +151,7 @@ def test_weights_of_bodies_and_functions_are_named_by_their_way(tmp_path: Path) 
     inner = helper.make_node("If", ["q"], ["z"], then_branch=body(values(2), []), else_branch=body(values(3), []))
     nodes = [
         helper.make_node("Loop", ["m", "q", "x"], ["y"], "loop", body=body(values(4), [inner])),
+        helper.make_node("Scan", ["x"], ["u"], "scan", body=body(values(6), []), num_scan_inputs=1),
         helper.make_node("f", ["x"], ["v"], domain="local"),
     ]
     function = helper.make_function(
@@ -144,6 +170,8 @@ def test_weights_of_bodies_and_functions_are_named_by_their_way(tmp_path: Path) 
         "loop/body/z/then_branch/k": (2,),
         "loop/body/z/else_branch/i": (3,),
         "loop/body/z/else_branch/k": (3,),
+        "scan/body/i": (6,),
+        "scan/body/k": (6,),
         "local::f/k": (5,),
     }
     assert same(bundle["local::f/k"].numpy(), values(5))

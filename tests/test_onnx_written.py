@@ -267,7 +267,7 @@ def test_a_model_of_weights_alone_is_a_model(tmp_path: Path) -> None:
     assert {t.name: (t.role, str(t.layout), t.layer) for t in found.values()} == {
         "conv1.weight": ("conv.kernel", "OIHW", "conv1"),
         "conv1.bias": ("conv.bias", "O", "conv1"),
-        "dw.weight": ("depthwise.kernel", "(CM)1HW C=4", "dw"),
+        "dw.weight": ("depthwise.kernel", "(CM)1HW C=4 M=2", "dw"),
         "fc.weight": ("dense.kernel", "(CHW)O C=2 H=2 W=3", "fc"),
         "bn.running_var": ("batch_norm.variance", "C", "bn"),
         "lstm.W": ("lstm.kernel", "1(GU)I G=iofc", "lstm"),

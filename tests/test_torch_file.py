@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -207,6 +209,96 @@ def test_names_that_meet_once_joined_are_refused(path: Path) -> None:
         TORCH.read(path)
 
 
+# --- shards
+
+
+def sharded(folder: Path, **weight_map: str) -> Path:
+    """As Hugging Face saves a model with tied weights in two shards: ``tied`` is another name of ``a.weight``."""
+    table = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    torch.save({"a.weight": table, "tied": table, "b.bias": torch.arange(3.0)}, folder / "m-1-of-2.bin")
+    torch.save({"c.weight": torch.arange(12.0).reshape(3, 4).t()}, folder / "m-2-of-2.bin")
+    usual = dict.fromkeys(("a.weight", "tied", "b.bias"), "m-1-of-2.bin")
+    path = folder / "pytorch_model.bin.index.json"
+    path.write_text(
+        json.dumps({"metadata": {"total_size": 144}, "weight_map": {"c.weight": "m-2-of-2.bin", **usual, **weight_map}})
+    )
+    return path
+
+
+def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
+    path = sharded(tmp_path)
+    state = {k: v for i in (1, 2) for k, v in torch.load(tmp_path / f"m-{i}-of-2.bin", weights_only=True).items()}
+    assert TORCH.sniff(path) == 20
+    agree(TORCH.read(path, shared="all"), state)
+    bundle = TORCH.read(path)
+    assert list(bundle) == ["c.weight", "a.weight", "b.bias"], "the order of the index"
+    assert bundle.metadata["torch"] == {"kind": "sharded", "shards": 2, "shared": {"tied": "a.weight"}}
+    plan_and_write(bundle, tmp_path / "whole.pt")
+    whole = torch.load(tmp_path / "whole.pt", weights_only=True)
+    assert set(whole) == set(state) and all(torch.equal(whole[name], state[name]) for name in state)
+    assert whole["tied"].data_ptr() == whole["a.weight"].data_ptr()
+
+
+def test_storages_of_shards_are_not_read_before_they_are_asked_for(tmp_path: Path) -> None:
+    """A flipped bit in a storage is found by its CRC-32 when that tensor is read, and by nothing before."""
+    path = sharded(tmp_path)
+    shard = tmp_path / "m-2-of-2.bin"
+    content = bytearray(shard.read_bytes())
+    content[content.index(np.arange(12, dtype=np.float32).tobytes())] ^= 1
+    shard.write_bytes(content)
+    bundle = TORCH.read(path)
+    assert bundle["b.bias"].numpy().tolist() == [0, 1, 2]
+    with pytest.raises(FormatError, match="CRC-32"):
+        bundle["c.weight"].numpy()
+
+
+def test_everything_in_which_index_and_shards_differ_is_said_at_once(tmp_path: Path) -> None:
+    path = sharded(tmp_path, **{"b.bias": "m-2-of-2.bin", "d.weight": "m-1-of-2.bin"})
+    torch.save({"c.weight": torch.zeros(1), "a.weight": torch.zeros(1)}, tmp_path / "m-2-of-2.bin")
+    with pytest.raises(FormatError) as caught:
+        TORCH.read(path)
+    assert {(problem.kind, problem.tensor) for problem in caught.value.problems} == {
+        ("unexpected", "a.weight"),
+        ("unexpected", "b.bias"),
+        ("missing", "b.bias"),
+        ("missing", "d.weight"),
+    }
+
+
+def test_every_shard_that_is_out_of_place_is_said_at_once(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    path = sharded(inside, x="../outside/m.bin", y="/etc/x.bin", z="gone.bin", w="sub\\x.bin")
+    (inside / "m-2-of-2.bin").rename(outside / "m-2-of-2.bin")
+    (inside / "m-2-of-2.bin").symlink_to(outside / "m-2-of-2.bin")
+    with pytest.raises(FormatError) as caught:
+        TORCH.read(path)
+    assert {problem.tensor for problem in caught.value.problems} == {
+        "'../outside/m.bin'",
+        "'/etc/x.bin'",
+        "gone.bin",
+        r"'sub\\x.bin'",
+        "m-2-of-2.bin",
+    }
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.bin")
+    assert TORCH.sniff(tmp_path / "m.bin") == 0
+    with pytest.raises(FormatError, match="is no regular file"):
+        TORCH.read(tmp_path / "m.bin")
+
+
+def test_a_shard_is_no_index(tmp_path: Path) -> None:
+    """Else an index that names itself would be read for ever."""
+    path = tmp_path / "loop.bin"
+    path.write_text('{"weight_map": {"a": "loop.bin"}}')
+    assert TORCH.sniff(path) == 20
+    with pytest.raises(FormatError, match=r"is no file of torch\.save"):
+        TORCH.read(path)
+
+
 # --- TorchScript
 
 
@@ -376,37 +468,6 @@ def test_names_and_layouts_of_another_formats_weights(path: Path) -> None:
     assert np.array_equal(model["net"].dense.weight.detach().numpy().reshape(5, 2, 7, 9), dense.transpose(3, 2, 0, 1))
 
 
-def correlation(x: np.ndarray, kernel: np.ndarray, groups: int) -> np.ndarray:
-    """Cross-correlation of x (C H W) with a kernel of I H W O for each group, groups in blocks of channels."""
-    inputs, kh, kw, outputs = kernel.shape[1:]
-    out = np.zeros((groups * outputs, x.shape[1] - kh + 1, x.shape[2] - kw + 1))
-    for g, o, i, r, c in np.ndindex(groups, outputs, inputs, kh, kw):
-        part = x[g * inputs + i, r : r + out.shape[1], c : c + out.shape[2]]
-        out[g * outputs + o] += part * kernel[g, i, r, c, o]
-    return out
-
-
-@pytest.mark.parametrize(
-    ("role", "layout", "shape", "groups", "to_gihwo"),
-    [
-        ("conv.kernel", "HWI(GO) G=2", (3, 2, 3, 8), 2, lambda a: a.reshape(3, 2, 3, 2, 4).transpose(3, 2, 0, 1, 4)),
-        ("conv.kernel", "HWIO", (3, 2, 6, 4), 1, lambda a: a.transpose(2, 0, 1, 3)[None]),
-        ("depthwise.kernel", "HWCM", (3, 2, 6, 2), 6, lambda a: a.transpose(2, 0, 1, 3)[:, None]),
-    ],
-    ids=["grouped", "plain", "depthwise"],
-)
-def test_convolutions_compute_what_their_layouts_say(
-    path: Path, role: str, layout: str, shape: tuple[int, ...], groups: int, to_gihwo: Any
-) -> None:
-    bundle = Bundle([declared("l/kernel", role, layout, *shape, layer="l")])
-    plan_and_write(bundle, path)
-    weight = torch.load(path, weights_only=True)["l.weight"].double()
-    x = np.random.default_rng(1).standard_normal((6, 5, 7))
-    computed = torch.nn.functional.conv2d(torch.from_numpy(x)[None], weight, groups=groups)[0].numpy()
-    expected = correlation(x, to_gihwo(bundle["l/kernel"].numpy().astype(np.float64)), groups)
-    np.testing.assert_allclose(computed, expected, rtol=1e-10)
-
-
 def test_undeclared_recurrent_and_unwritable_tensors_are_all_problems_at_once() -> None:
     strings = Tensor("names", DTYPES["string"], (1,), lambda: np.array([b"x"], object), "other")
     bundle = Bundle(
@@ -454,3 +515,10 @@ class TestLegacyContract(AdapterContract):
     def sample(self, folder: Path) -> Path:
         torch.save({"net": network().state_dict(), "epoch": 3}, folder / "m.pt", _use_new_zipfile_serialization=False)
         return folder / "m.pt"
+
+
+class TestShardedContract(AdapterContract):
+    adapter = TORCH
+
+    def sample(self, folder: Path) -> Path:
+        return sharded(folder)

@@ -61,9 +61,15 @@ def import_into(
     declare: Sequence[str] = (),
     only: Sequence[str] = (),
     drop: Sequence[str] = (),
+    template: Path | str | None = None,
     dry_run: bool = False,
     **options: str,
 ) -> Plan:
-    """``wio import``: a .wio file, or any readable one, into another format; ``options`` are the target adapter's."""
+    """``wio import``: a .wio file, or any readable one, into another format; ``options`` are the target adapter's.
+
+    ``template`` is an existing file of that format whose weights are replaced; UsageError if the adapter takes none.
+    """
     told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop))
-    return port.import_into(source, out, adapter=adapter, options=options, told=told, dry_run=dry_run)
+    return port.import_into(
+        source, out, adapter=adapter, options=options, template=template, told=told, dry_run=dry_run
+    )

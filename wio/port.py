@@ -281,6 +281,7 @@ def import_into(
     *,
     adapter: str,
     options: Mapping[str, str] | None = None,
+    template: Path | str | None = None,
     source_adapter: str | None = None,
     source_options: Mapping[str, str] | None = None,
     told: Declarations | None = None,
@@ -289,6 +290,7 @@ def import_into(
 ) -> Plan:
     """Writes ``out`` in another adapter's format, and gives the plan; with ``dry_run`` only gives the plan.
 
+    ``template`` is an existing file of the target's format whose weights are replaced, for the adapters that take one.
     Digests of a .wio source are verified as its tensors are read. Raises PlanError with every tensor that cannot be
     taken there; then nothing is written.
     """
@@ -297,7 +299,7 @@ def import_into(
     if not chosen.writes:
         raise AdapterError(f"{adapter} can be read, not written")
     resolved = open_resolved(source, source_adapter, source_options, told)
-    settled = chosen.checked(options or {}, writing=True)
+    settled = chosen.checked(_with_template(chosen, options or {}, template), writing=True)
     plan = plan_into(resolved, chosen, settled, told)
     if dry_run:
         return plan
@@ -305,6 +307,20 @@ def import_into(
         raise UsageError("an import needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     chosen.write(Path(out), plan.apply(lambda tensor: _watched(tensor, None, progress)), **settled)
     return plan
+
+
+def _with_template(chosen: Adapter, options: Mapping[str, str], template: Path | str | None) -> Mapping[str, str]:
+    """The options with the template among them: an adapter that takes one declares it as an option of that name."""
+    if template is None:
+        return options
+    if not any(option.name == "template" and option.writing for option in chosen.options):
+        raise UsageError(
+            f"{chosen.name} takes no template: what it writes needs no file to start from",
+            remedy="leave --template out",
+        )
+    if "template" in options:
+        raise UsageError("the template is given twice", remedy="leave out --option template=...: --template says it")
+    return {**options, "template": os.fspath(template)}
 
 
 def plan_into(resolved: Resolved, chosen: Adapter, settled: Mapping[str, str], told: Declarations) -> Plan:

@@ -11,7 +11,11 @@ from functools import cache, lru_cache
 from wio.errors import LayoutError
 from wio.layout import Layout
 
-_VECTOR = ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")
+# One number for each channel. Formats that flatten maps otherwise keep these otherwise too, all of them alike.
+PER_CHANNEL = (
+    *(f"batch_norm.{part}" for part in ("gamma", "beta", "mean", "variance")),
+    *(f"{kind}.{part}" for kind in ("layer_norm", "instance_norm") for part in ("gamma", "beta")),
+)
 # What comes in: features, or a flattened map (also at each step of a recurrent layer).
 _ROWS = ("I", "(HWC)", "(WC)", "(DHWC)", "(?)")
 
@@ -37,14 +41,7 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
     "dense.kernel": tuple(f"{row}O" for row in _ROWS),
     "dense.bias": ("O",),
     "embedding.table": ("IO",),
-    "batch_norm.gamma": _VECTOR,
-    "batch_norm.beta": _VECTOR,
-    "batch_norm.mean": _VECTOR,
-    "batch_norm.variance": _VECTOR,
-    "layer_norm.gamma": _VECTOR,
-    "layer_norm.beta": _VECTOR,
-    "instance_norm.gamma": _VECTOR,
-    "instance_norm.beta": _VECTOR,
+    **dict.fromkeys(PER_CHANNEL, ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")),
     "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
     "rnn.kernel": tuple(f"{row}U" for row in _ROWS),
     "rnn.recurrent_kernel": ("IU",),

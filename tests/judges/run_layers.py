@@ -15,7 +15,8 @@ The jobs are one JSON document:
     {"models": {KEY: {"config": model_config, "data_format": ...}}, "inputs": "inputs.npz",
      "loads": [{"id": ..., "mode": "order" | "by_name" | "whole", "model": KEY, "file": ..., "input": KEY}, ...]}
 
-``whole`` builds the model from the file itself (``load_model``). A load that raises is reported, not fatal.
+``whole`` builds the model from the file itself (``load_model``); ``arrays`` takes no file but the ``weights``, keys of
+the inputs, in the order of ``get_weights``. A load that raises is reported, not fatal.
 """
 
 from __future__ import annotations
@@ -117,8 +118,11 @@ def do_jobs(keras, jobs):
                     models[key] = build(keras, **jobs["models"][key])
                 model = models[key]
                 poison(model)
-                # Keras 3 takes by_name=True for legacy files only, and False for none; older Keras takes either.
-                model.load_weights(load["file"], **({"by_name": True} if load["mode"] == "by_name" else {}))
+                if load["mode"] == "arrays":
+                    model.set_weights([inputs[each] for each in load["weights"]])
+                else:
+                    # Keras 3 takes by_name=True for legacy files only, and False for none; older Keras takes either.
+                    model.load_weights(load["file"], **({"by_name": True} if load["mode"] == "by_name" else {}))
             outputs[load["id"]] = predict(keras, model, inputs[load["input"]])
         except Exception as error:  # the report carries whatever the framework raises
             errors[load["id"]] = f"{type(error).__name__}: {error}"[:2000]

@@ -49,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         for option in each.adapter.options if each.adapter else ():
             choices = "|".join(option.choices) or "VALUE"
             default = f" (default {option.default})" if option.default else ""
-            print(f"{each.name}: --option {option.name}={choices}{default}: {option.help}")
+            flag = "--template FILE" if option.name == "template" else f"--option {option.name}={choices}"
+            print(f"{each.name}: {flag}{default}: {option.help}")
     return 0
 
 

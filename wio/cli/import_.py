@@ -19,7 +19,8 @@ from wio.cli.arguments import (
 
 _EXAMPLE = """\
   wio import model.wio --into keras-theano --dry-run
-  wio import model.wio --into keras-theano -o model.h5 --option keras=1.2 --option data_format=channels_first"""
+  wio import model.wio --into keras-theano -o model.h5 --option keras=1.2 --option data_format=channels_first
+  wio import model.wio --into onnx --template untrained.onnx -o model.onnx"""
 
 
 def add_parser(commands: Commands) -> None:
@@ -37,6 +38,9 @@ def add_port_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
     parser.add_argument("source", metavar=metavar, help="the file to read; ADAPTER:PATH insists on a format")
     parser.add_argument("--into", required=True, metavar="ADAPTER", help="the format to write (wio adapters)")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write")
+    parser.add_argument(
+        "--template", metavar="FILE", help="an existing file of the target's format whose weights are replaced"
+    )
     parser.add_argument(
         "--option",
         dest="options",
@@ -67,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.output,
             adapter=arguments.into,
             options=key_values(arguments.options),
+            template=arguments.template,
             source_adapter=adapter,
             source_options=key_values(arguments.source_options),
             told=declarations(arguments),

@@ -1,0 +1,95 @@
+"""The index of weights in several files, as Hugging Face writes it: ``weight_map``, from each tensor to its shard.
+
+Source: ``huggingface_hub`` serialization (``*.safetensors.index.json``, ``pytorch_model.bin.index.json``): one JSON
+object with ``metadata`` and ``weight_map``, the shards beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from wio.adapters._mapped_files import regular_size
+from wio.errors import FormatError, Problem, printable
+from wio.safetensors_header import parse_json
+
+_MAX_INDEX = 100_000_000
+
+Shard = TypeVar("Shard")
+
+
+def is_index(path: Path, endings: tuple[str, ...]) -> bool:
+    """Whether a file is an index all of whose shards have one of these endings. Never raises, never waits on a FIFO."""
+    if regular_size(path) is None:
+        return False
+    try:
+        with path.open("rb") as file:
+            if not file.read(64).lstrip().startswith(b"{"):
+                return False
+        shards = read_weight_map(path).values()
+        return bool(shards) and all(shard.endswith(endings) for shard in shards)
+    except (OSError, FormatError):
+        return False
+
+
+def read_weight_map(path: Path) -> dict[str, str]:
+    """Tensor name to shard, of an index."""
+    if path.stat().st_size > _MAX_INDEX:
+        raise FormatError(f"{path.name}: an index of more than {_MAX_INDEX} bytes")
+    document = parse_json(path.read_bytes(), f"{path.name}: the index")
+    found = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(shard, str) for shard in found.values()):
+        raise FormatError(f"{path.name}: an index without a weight_map from names to files")
+    return found
+
+
+def open_shards(
+    index: Path, opened: Callable[[Path], Shard], names: Callable[[Shard], Collection[str]]
+) -> tuple[dict[str, str], dict[str, Shard]]:
+    """The weight map of an index, and every shard of it by name, opened; ``names`` gives the tensors of a shard.
+
+    Raises one FormatError with every shard that is missing or not in the folder of the index, or else with every
+    tensor that is not in the one shard that the index gives it.
+    """
+    weight_map = read_weight_map(index)
+    paths = {name: index.parent / name for name in dict.fromkeys(weight_map.values())}
+    problems = [problem for name in paths if (problem := _out_of_place(index, name)) is not None]
+    if problems:
+        raise FormatError(f"{index.name}: {_count(problems, 'shard')} cannot be opened", problems)
+    shards = {name: opened(path) for name, path in paths.items()}
+    problems = _differences(weight_map, {name: names(shard) for name, shard in shards.items()})
+    if problems:
+        raise FormatError(f"{index.name}: index and shards differ over {_count(problems, 'tensor')}", problems)
+    return weight_map, shards
+
+
+def _differences(weight_map: Mapping[str, str], held: Mapping[str, Collection[str]]) -> list[Problem]:
+    wrong = [
+        Problem("unexpected", f"is in {printable(shard)}, the index says otherwise", name)
+        for shard, names in held.items()
+        for name in names
+        if weight_map.get(name) != shard
+    ]
+    return wrong + [
+        Problem("missing", f"is not in {printable(shard)}", name)
+        for name, shard in weight_map.items()
+        if name not in held[shard]
+    ]
+
+
+def _out_of_place(index: Path, name: str) -> Problem | None:
+    """What is wrong with the name of a shard: it must be a plain one in the folder of the index, and no link out."""
+    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+        return Problem("shard", "is no file name in the folder of the index: refused", repr(name))
+    path = index.parent / name
+    # Caches of models hold index and shards as links, side by side: what counts is the folder both really are in.
+    if path.is_symlink() and path.resolve().parent not in (index.parent.resolve(), index.resolve().parent):
+        return Problem("shard", "is a link out of the folder of the index: refused", name, "put the file itself there")
+    if regular_size(path) is None:
+        return Problem("shard", "no such file beside the index", name, "fetch all shards into one folder")
+    return None
+
+
+def _count(problems: list[Problem], what: str) -> str:
+    return f"{len(problems)} {what}{'s' if len(problems) != 1 else ''}"

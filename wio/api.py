@@ -43,11 +43,15 @@ def export(
     declare: Sequence[str] = (),
     only: Sequence[str] = (),
     drop: Sequence[str] = (),
+    apply: Sequence[str] = (),
     layout: str = "keep",
     **options: str,
 ) -> Plan:
-    """``wio export``: any readable file to .wio. Gives the plan that was carried out."""
-    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop))
+    """``wio export``: any readable file to .wio. Gives the plan that was carried out.
+
+    ``apply`` takes ``STEP=LAYER[:ARGUMENT...]``: values that change, as ``--apply`` has them.
+    """
+    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop), tuple(apply))
     return port.export(source, out, adapter=adapter, options=options, told=told, layout=layout)
 
 
@@ -61,9 +65,10 @@ def import_into(
     declare: Sequence[str] = (),
     only: Sequence[str] = (),
     drop: Sequence[str] = (),
+    apply: Sequence[str] = (),
     dry_run: bool = False,
     **options: str,
 ) -> Plan:
     """``wio import``: a .wio file, or any readable one, into another format; ``options`` are the target adapter's."""
-    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop))
+    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop), tuple(apply))
     return port.import_into(source, out, adapter=adapter, options=options, told=told, dry_run=dry_run)

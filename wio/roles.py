@@ -41,6 +41,7 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
     "batch_norm.beta": _VECTOR,
     "batch_norm.mean": _VECTOR,
     "batch_norm.variance": _VECTOR,
+    "batch_norm.std": _VECTOR,
     "layer_norm.gamma": _VECTOR,
     "layer_norm.beta": _VECTOR,
     "instance_norm.gamma": _VECTOR,

@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--digests", action="store_true", help="read every byte, check it, and show each tensor's SHA-256"
     )
-    parser.add_argument("--receipt", action="store_true", help="show how a .wio file came to be")
+    parser.add_argument("--receipt", action="store_true", help="show how a file that wio wrote came to be")
     add_source(parser)
     add_declarations(parser)
     add_selection(parser)
@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = resolved.bundle
     digests = _digests(bundle, arguments.json) if arguments.digests else {}
     if arguments.digests and resolved.adapter.name == "wio":
-        _receipt_of(path)
+        # Reading it checks its digest.
+        resolved.adapter.receipt(path)
     if arguments.json:
         print_json({"adapter": resolved.adapter.name, "metadata": bundle.metadata, "tensors": _rows(bundle, digests)})
         return 0
@@ -135,17 +136,11 @@ def _receipt(path: Path, adapter: str | None) -> int:
     from wio.plugins import adapter_named, detect
 
     chosen = adapter_named(adapter) if adapter else detect(path)
-    if chosen.name != "wio":
-        raise UsageError(f"only .wio files keep a receipt; {path} is read by {chosen.name}")
-    receipt = _receipt_of(path)
+    receipt = chosen.receipt(path)
     if receipt is None:
-        raise UsageError(f"{path} has no receipt")
+        raise UsageError(
+            f"{path.name} has no receipt",
+            remedy="wio leaves one in .wio files, and in Keras HDF5, ONNX and safetensors where it rearranged something",
+        )
     print_json(receipt)
     return 0
-
-
-def _receipt_of(path: Path) -> dict[str, Any] | None:
-    """The receipt of a .wio file, its digest checked."""
-    from wio.container import WioFileReader
-
-    return WioFileReader(path).receipt()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from wio.adapters._keras_config import _CONTAINERS, MAX_DEPTH, _name_of, _nodes, _references
@@ -44,7 +45,7 @@ def _edges(config: Mapping[str, Any], inner: Any, named: Mapping[str, Mapping[st
     """Pairs of layers, each called once, of which the second alone takes what the first gives out."""
     if isinstance(inner, list) or config["class_name"] == "Sequential":
         names = list(named)
-        yield from zip(names[:-1], names[1:], strict=True)
+        yield from pairwise(names)
         return
     calls = {name: _nodes(document) for name, document in named.items()}
     taken = Counter(source for nodes in calls.values() for node in nodes for source, _ in node)

@@ -29,12 +29,11 @@ _ROUNDED = "computed in float64, rounded once"
 def fold_bias(layers: Layers, request: Request) -> Made:
     """``fold-bias=LAYER[:NORM]``: the bias of a layer goes into the mean of the batch norm that follows."""
     norm_told, *_ = (*request.arguments, "")
-    for layer, norm in _pairs(layers, request, norm_told, lambda layer: layers.part(layer, *BIASES) is not None):
+    for layer, norm in _pairs(layers, request, norm_told, BIASES):
         try:
             bias, mean = layers.vector(layer, *BIASES), layers.vector(norm, "batch_norm.mean")
             if bias is None or mean is None:
-                missing = f"{layer} has no bias" if bias is None else f"{norm} has no batch_norm.mean"
-                raise LayoutError(f"a bias folds into a moving mean, and layer {missing}")
+                raise LayoutError(f"a bias folds into a moving mean, and layer {norm} has none")
             _same_channels(bias, bias.size, mean)
         except LayoutError as error:
             yield Problem("value-step", error.message, layer, error.remedy)
@@ -51,7 +50,7 @@ def _difference(mean: Tensor, bias: Tensor) -> Callable[[], Array]:
 def fold_batch_norm(layers: Layers, request: Request) -> Made:
     """``fold-batch-norm=LAYER[:NORM[:EPSILON]]``: the batch norm that follows goes into kernel and bias."""
     norm_told, epsilon_told, *_ = (*request.arguments, "", "")
-    for layer, norm in _pairs(layers, request, norm_told, lambda layer: layers.part(layer, *KERNELS) is not None):
+    for layer, norm in _pairs(layers, request, norm_told, KERNELS):
         try:
             yield _folded(layers, request, layer, norm, _epsilon(layers, norm, epsilon_told))
         except LayoutError as error:
@@ -233,14 +232,16 @@ def _times(tensor: Tensor, factor: float) -> Callable[[], Array]:
 # --- which layers
 
 
-def _pairs(layers: Layers, request: Request, told: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+def _pairs(layers: Layers, request: Request, told: str, roles: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """The layers that a request means and the batch norm that follows each: declared, or known from a graph."""
-    found = [layer for layer in layers.matching(request.glob) if wanted(layer)]
+    found = [layer for layer in layers.matching(request.glob) if layers.part(layer, *roles) is not None]
+    if not found:
+        raise WioError(f"--apply {request}: no layer that {request.glob!r} matches has a {roles[0].partition('.')[2]}")
     if told and len(found) != 1:
         raise UsageError(f"--apply {request}: a declared pair takes one layer, {request.glob!r} matches {len(found)}")
-    pairs = [(layer, norm) for layer in found if (norm := told or layers.norm_after(layer))]
     if told:
         layers.matching(told)
+    pairs = [(layer, norm) for layer in found if (norm := told or layers.norm_after(layer))]
     if not pairs:
         raise WioError(
             f"--apply {request}: no graph says which batch norm takes what {request.glob!r} gives out",

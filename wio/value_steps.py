@@ -89,7 +89,7 @@ def _after(bundle: Bundle, steps: Iterable[ValueStep]) -> Bundle:
 
 def _slice(layers: Layers, request: Request) -> Made:
     """``slice=LAYER:[START]:[STOP]``: some of a layer's outputs stay, in kernel and bias; the others are dropped."""
-    start_text, stop_text, *_ = (*request.arguments, "", "")
+    bounds = [_bound(request, text) for text in (*request.arguments, "", "")[:2]]
     found = False
     for layer in layers.matching(request.glob):
         kernel = layers.part(layer, *KERNELS)
@@ -101,7 +101,7 @@ def _slice(layers: Layers, request: Request) -> Made:
                 raise LayoutError(f"{norm} normalises every output of {layer}")
             members = [kernel, *(bias for bias in [layers.vector(layer, *BIASES)] if bias is not None)]
             outputs = kernel.shape[_axis(kernel)]
-            start, stop = _bound(request, start_text, 0), _bound(request, stop_text, outputs)
+            start, stop = bounds[0] or 0, outputs if bounds[1] is None else bounds[1]
             if not start < stop <= outputs:
                 raise LayoutError(f"it has {outputs} outputs: there is no {start}:{stop}")
             results = tuple(_sliced(tensor, outputs, start, stop) for tensor in members)
@@ -123,10 +123,10 @@ def _axis(tensor: Tensor) -> int:
     return layout.axes.index("O")
 
 
-def _bound(request: Request, text: str, usual: int) -> int:
+def _bound(request: Request, text: str) -> int | None:
     if text and not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise UsageError(f"--apply {request}: {text!r} is no number of an output, counted from 0")
-    return int(text) if text else usual
+    return int(text) if text else None
 
 
 def _sliced(tensor: Tensor, outputs: int, start: int, stop: int) -> Tensor:

@@ -89,6 +89,14 @@ def _left_by_wio(file: H5File) -> dict[str, Any] | None:
     return document
 
 
+def receipt_left(file: H5File) -> dict[str, Any] | None:
+    """The receipt that wio left in a weights file it wrote, or None."""
+    receipt = (_left_by_wio(file) or {}).get("receipt")
+    if receipt is not None and not isinstance(receipt, dict):
+        raise FormatError(f"{file.name}: the receipt is no JSON object")
+    return receipt
+
+
 def _weight_names(file: H5File) -> list[str]:
     root = _root(file)
     layers = file.strings(root, "layer_names") or []
@@ -269,6 +277,7 @@ class Reading:
                     each.name for each in self._declared.values() if each.class_name in ("Reshape", "Permute")
                 ],
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
+                **({"receipt": receipt} if (receipt := receipt_left(self._file)) is not None else {}),
             },
         }
 

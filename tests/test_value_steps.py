@@ -467,3 +467,32 @@ def test_plan_and_json_say_what_changes(tmp_path: Path) -> None:
     assert value["to"] == ["conv/kernel", "conv/bias"]
     assert value["parameters"] == {"batch_norm": "bn", "epsilon": 0.001}
     assert "bn" in value["reason"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "remedy"),
+    [
+        ({"scale": False}, {}, "--apply 'gamma=*'"),
+        ({"center": False}, {}, "--apply 'beta=*'"),
+        ({}, {"bias": False}, "--apply 'fold-bias=conv'"),
+    ],
+)
+def test_a_refusal_names_the_step_that_helps(
+    source: dict[str, Any], target: dict[str, Any], remedy: str, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError) as error:
+        ported(conv_and_norm(**source), conv_and_norm(**target), tmp_path)
+    assert remedy in str(error.value)
+
+
+def test_keras_1_asks_for_gamma_by_the_step_that_gives_it(tmp_path: Path) -> None:
+    file = save(conv_and_norm(scale=False), tmp_path / "s.keras")
+    with pytest.raises(PlanError, match=r"--apply 'gamma=\*'"):
+        wio.import_into(file, tmp_path / "o.h5", adapter="keras-tf", keras="1.2")
+    wio.import_into(file, tmp_path / "o.h5", adapter="keras-tf", keras="1.2", apply=["gamma=*"])
+    read = wio.open(tmp_path / "o.h5", "keras-tf")
+    gamma = next(tensor for tensor in read.values() if tensor.role == "batch_norm.gamma")
+    np.testing.assert_array_equal(gamma.numpy(), np.ones(3, np.float32))
+    assert [t.role for t in read.values() if t.layer == gamma.layer] == [
+        f"batch_norm.{part}" for part in ("gamma", "beta", "mean", "variance")
+    ]

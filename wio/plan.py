@@ -11,7 +11,7 @@ from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, PlanError, Problem
 from wio.gates import join_gates, take_gates
 from wio.ops import Op, rearrange
-from wio.value_step import ValueStep
+from wio.value_step import BIASES, ValueStep
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,6 @@ class Plan:
         """Whether every bit of every value that is taken along survives."""
         return all(value.exact for value in self.values) and all(step.exact for step in self.steps)
 
-    @property
-    def rearranges(self) -> bool:
-        """Whether any tensor is something else in the target than in the source, not only named otherwise."""
-        return bool(self.values) or any(step.kind not in ("copy", "keep") for step in self.steps)
-
     def apply(self) -> Bundle:
         """The target bundle, lazy."""
         return Bundle((tensor for step in self.steps for tensor in step.results()), self.metadata)
@@ -131,14 +126,20 @@ def make_plan(
     twice = sorted(name for name, count in used.items() if count > 1)
     problems += [Problem("twice", "would be used by more than one step", name) for name in twice]
     unused = [name for name in bundle if name not in used and name not in target.dropped and name not in troubled]
-    problems += [
-        Problem("unused", "no step takes it and it is not dropped", name, f"--drop '{name}'") for name in unused
-    ]
+    why = "no step takes it and it is not dropped"
+    problems += [Problem("unused", why, name, _unused_remedy(bundle[name])) for name in unused]
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise PlanError(f"cannot be taken to {adapter}: {count}", problems)
     left = {**(dropped or {}), **{name: why for name, why in target.dropped.items() if name in bundle}}
     return Plan(adapter, dict(options), tuple(steps), left, target.notes, target.metadata)
+
+
+def _unused_remedy(tensor: Tensor) -> str:
+    if tensor.role in BIASES:
+        # Left out, the bias of a layer in front of a batch norm is missed: its mean counts on it.
+        return f"--apply 'fold-bias={tensor.layer}' where a batch norm follows, else --drop '{tensor.name}'"
+    return f"--drop '{tensor.name}'"
 
 
 def _grouped(slots: Iterable[Slot]) -> list[list[Slot]]:

@@ -274,8 +274,8 @@ def import_into(
     facts = facts_of("import", source, resolved.adapter, told.as_json(), source_options)
     into = {"adapter": adapter, **({"options": base_names(options)} if options else {})}
     ready = plan.apply()
-    # A tensor that is what it was needs no account of how it came to be, and a copy must equal what it was made from.
-    if plan.rearranges:
+    # Where no value changed, the same weights must give the same file whichever way they came.
+    if plan.values:
         ready.metadata["receipt"] = receipt_of(plan, {**facts, "into": into}, reading.digests)
     chosen.write(Path(out), ready, **settled)
     return plan

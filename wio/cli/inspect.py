@@ -140,7 +140,7 @@ def _receipt(path: Path, adapter: str | None) -> int:
     if receipt is None:
         raise UsageError(
             f"{path.name} has no receipt",
-            remedy="wio leaves one in .wio files; in Keras HDF5, ONNX and safetensors where it rearranged something",
+            remedy="wio leaves one in .wio files; in Keras HDF5, ONNX and safetensors where it changed values",
         )
     print_json(receipt)
     return 0

@@ -74,7 +74,7 @@ def print_plan(plan: Plan) -> None:
         )
     headings = ("source", "layout", "steps", "target", "", "reason")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if width is not None and _natural_width((headings, *rows)) > width:
+    if width is not None and _least_width((headings, *rows)) > width:
         print("\n".join(stacked(rows, width)))
     else:
         print_table(headings, rows)
@@ -90,8 +90,9 @@ def _exact(exact: bool) -> str:
     return "exact" if exact else "NOT EXACT"
 
 
-def _natural_width(rows: Sequence[Sequence[str]]) -> int:
-    return sum(max(map(len, column)) + 1 for column in zip(*rows, strict=True))
+def _least_width(rows: Sequence[Sequence[str]]) -> int:
+    """The narrowest table worth reading: cells of more than 40 letters may be folded, others not."""
+    return sum(min(max(map(len, column)), 40) + 1 for column in zip(*rows, strict=True))
 
 
 def stacked(rows: Iterable[Sequence[str]], width: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ import base64
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,7 +220,7 @@ class _Reading:
 
         Caffe divides both by the factor when it runs; that is not exact, and so is not done here.
         """
-        factor = layer.blobs[2]
+        factor, remedy = layer.blobs[2], ""
         if math.prod(factor.shape) != 1:
             note = f"the scale factor has {math.prod(factor.shape)} values where Caffe has one"
         else:
@@ -236,11 +236,13 @@ class _Reading:
                     "held_by": f"{layer.name}/{found[2].short}",
                     "tensors": {str(m.role): f"{layer.name}/{m.short}" for m in found[:2]},
                 }
-                note += f"; --apply 'unscale={layer.name}' does so"
-        return [
-            Meaning(m.short, None, None, m.rank, m.layer, note.format(m.short)) if m.short != "scale_factor" else m
+                remedy = f"; --apply 'unscale={layer.name}' does so"
+        statistics = [
+            replace(m, role=None, layout=None, note=note.format(m.short) + remedy)
             for m in found
+            if m.short != "scale_factor"
         ]
+        return [*statistics, *found[len(statistics) :]]
 
     def _tensor(self, layer: Layer, blob: Blob, meaning: Meaning) -> Tensor:
         name = f"{layer.name}/{meaning.short}"

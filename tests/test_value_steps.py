@@ -496,3 +496,10 @@ def test_keras_1_asks_for_gamma_by_the_step_that_gives_it(tmp_path: Path) -> Non
     assert [t.role for t in read.values() if t.layer == gamma.layer] == [
         f"batch_norm.{part}" for part in ("gamma", "beta", "mean", "variance")
     ]
+
+
+def test_a_layer_of_any_name_may_have_a_factor(tmp_path: Path) -> None:
+    source = tmp_path / "s.caffemodel"
+    source.write_bytes(network(change={"bn1/scale_factor": np.float32([4])}).replace(b"bn1", b"{x}"))
+    wio.export(source, tmp_path / "o.wio", apply=["unscale={x}"])
+    np.testing.assert_array_equal(wio.open(tmp_path / "o.wio")["{x}/mean"].numpy(), W["bn1/mean"] / 4)

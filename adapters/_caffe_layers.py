@@ -6,7 +6,7 @@ scale_layer.cpp, bias_layer.cpp, prelu_layer.cpp, embed_layer.cpp (LayerSetUp of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from wio.adapters._caffe_graph import Axis, Node, Shape, first_axis, flat
@@ -133,14 +133,7 @@ def pairs(nodes: Iterable[Node]) -> dict[str, str]:
     Scale. Nothing else may stand between: what follows a nonlinearity is another thing.
     """
     ordered = list(nodes)
-    writer: dict[str, int] = {}
-    takers: dict[int, list[int]] = {}
-    for k, node in enumerate(ordered):
-        for bottom in node.bottoms:
-            if bottom in writer:
-                takers.setdefault(writer[bottom], []).append(k)
-        for top in node.tops:
-            writer[top] = k
+    takers = _takers(ordered)
     found: dict[str, str] = {}
     for k, node in enumerate(ordered):
         if node.type != "BatchNorm":
@@ -158,6 +151,34 @@ def pairs(nodes: Iterable[Node]) -> dict[str, str]:
             if "beta" in gives:
                 break
     return found
+
+
+def batch_norms(nodes: Iterable[Node]) -> dict[str, str]:
+    """For each BatchNorm that alone takes what a layer with a kernel gives out, that layer."""
+    ordered = list(nodes)
+    found: dict[str, str] = {}
+    for k, taking in _takers(ordered).items():
+        taker = ordered[taking[0]]
+        if (
+            ordered[k].type in ("Convolution", "Deconvolution", "InnerProduct")
+            and len(taking) == len(ordered[k].tops) == len(taker.bottoms) == 1
+            and taker.type == "BatchNorm"
+        ):
+            found[taker.name] = ordered[k].name
+    return found
+
+
+def _takers(ordered: Sequence[Node]) -> dict[int, list[int]]:
+    """For each layer whose output others take, which: by place, a blob being what was last written under its name."""
+    writer: dict[str, int] = {}
+    takers: dict[int, list[int]] = {}
+    for k, node in enumerate(ordered):
+        for bottom in node.bottoms:
+            if bottom in writer:
+                takers.setdefault(writer[bottom], []).append(k)
+        for top in node.tops:
+            writer[top] = k
+    return takers
 
 
 def _gives(node: Node) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import base64
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wio.adapters._caffe_blobs import Blob
 from wio.adapters._caffe_file import Layer, Net, read_net
 from wio.adapters._caffe_graph import Node, Shape, bottoms_of, input_shapes, test_phase
-from wio.adapters._caffe_layers import Meaning, meanings, pairs
+from wio.adapters._caffe_layers import Meaning, batch_norms, meanings, pairs
 from wio.adapters._caffe_prototxt import read_prototxt
 from wio.adapters._caffe_schema import Message, one
 from wio.bundle import Bundle, Tensor
@@ -66,6 +66,7 @@ class _Network:
         entering, self.inputs = bottoms_of(own, given)
         self.entering = entering | {name: shape for name, shape in told_entering.items() if name in self._told}
         self.pairs = {name: bn for name, bn in pairs(own).items() if name not in self._told} | told_pairs
+        self.batch_norms = batch_norms(list(self._told.values()) if self._told else own)
 
     def _definition(self, definition: Message, path: Path) -> list[Node]:
         if "layer" in definition and "layers" in definition:
@@ -119,6 +120,7 @@ class _Reading:
     network: _Network
     notes: list[dict[str, str]] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
+    scaled: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def bundle(self) -> Bundle:
         self._refuse_repeated_layers()
@@ -126,6 +128,7 @@ class _Reading:
         metadata = {
             "adapter": "caffe",
             "layers": self._owners(records),
+            **({"batch_norms": self.network.batch_norms} if self.network.batch_norms else {}),
             "caffe": {
                 "name": self.net.name,
                 "v1": self.net.v1,
@@ -154,6 +157,7 @@ class _Reading:
                 "kind": record["type"],
                 "tensors": owned.get(record["name"], []),
                 **({"epsilon": record["epsilon"]} if "epsilon" in record else {}),
+                **({"scaled": self.scaled[record["name"]]} if record["name"] in self.scaled else {}),
             }
             for record in records
             if record["blobs"]
@@ -216,7 +220,7 @@ class _Reading:
 
         Caffe divides both by the factor when it runs; that is not exact, and so is not done here.
         """
-        factor = layer.blobs[2]
+        factor, remedy = layer.blobs[2], ""
         if math.prod(factor.shape) != 1:
             note = f"the scale factor has {math.prod(factor.shape)} values where Caffe has one"
         else:
@@ -226,10 +230,19 @@ class _Reading:
             note = f"stored times a factor: divide by the factor {value!r} to have the {{}}"
             if value == 0.0:
                 note = "the factor is 0: Caffe takes the {} to be 0"
-        return [
-            Meaning(m.short, None, None, m.rank, m.layer, note.format(m.short)) if m.short != "scale_factor" else m
+            if math.isfinite(value):
+                self.scaled[layer.name] = {
+                    "factor": value,
+                    "held_by": f"{layer.name}/{found[2].short}",
+                    "tensors": {str(m.role): f"{layer.name}/{m.short}" for m in found[:2]},
+                }
+                remedy = f"; --apply 'unscale={layer.name}' does so"
+        statistics = [
+            replace(m, role=None, layout=None, note=note.format(m.short) + remedy)
             for m in found
+            if m.short != "scale_factor"
         ]
+        return [*statistics, *found[len(statistics) :]]
 
     def _tensor(self, layer: Layer, blob: Blob, meaning: Meaning) -> Tensor:
         name = f"{layer.name}/{meaning.short}"

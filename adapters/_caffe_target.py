@@ -57,7 +57,7 @@ def caffe_target(bundle: Bundle, convention: Convention) -> Target:
     for tensor in bundle.values():
         if tensor.name not in target.dropped and tensor.dtype.name not in FIELDS:
             what = f"Caffe stores float32 and float64, not {tensor.dtype}, and a cast would not be exact"
-            problems.append(Problem("dtype", what, tensor.name, "cast it where it comes from, or --drop it"))
+            problems.append(Problem("dtype", what, tensor.name, f"--apply 'cast={tensor.name}:float32', or --drop it"))
     return replace(target, problems=tuple(problems))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from wio.adapters._keras3_tree import Tree
 from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel
+from wio.adapters._keras_graph import batch_norms
 from wio.errors import FormatError
 
 CONTAINERS = ("Sequential", "Functional", "Model")
@@ -76,6 +77,11 @@ class Config:
                 raise FormatError(f"{file}: config.json: {error.message}") from None
             except _MALFORMED as error:
                 raise FormatError(f"{file}: its config.json is malformed: {error!r}") from None
+
+    @property
+    def batch_norms(self) -> dict[str, str]:
+        """For each batch norm that alone takes what a layer with a kernel gives out, that layer."""
+        return batch_norms(self._document, self.data_format) if self._model is not None else {}
 
     @property
     def data_format(self) -> str | None:

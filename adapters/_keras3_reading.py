@@ -133,6 +133,8 @@ class _Reading:
         metadata: dict[str, Any] = {"adapter": FACTS, "data_format": data_format, "flatten_order": "HWC"}
         if self._config is not None and (layers := self._layers(tensors)):
             metadata["layers"] = layers
+        if self._config is not None and (pairs := self._config.batch_norms):
+            metadata["batch_norms"] = pairs
         return Bundle(tensors, {**metadata, FACTS: facts})
 
     def _ordered(self) -> Iterator[Variable]:

@@ -14,6 +14,7 @@ from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
 from wio.roles import NOT_WEIGHTS, same_axes
+from wio.target import made_up
 
 FACTS = "keras3"
 NEEDS_TEMPLATE = (
@@ -175,4 +176,5 @@ def _kept_layout(variable: Mapping[str, Any], tensor: Tensor, convention: Conven
 
 def _missing(path: str, variable: Mapping[str, Any], why: str) -> Problem:
     at = f" at {path}" if path != variable["name"] else ""
-    return Problem("missing", f"nothing fills it{at}: {why}", variable["name"], TEMPLATE_REMEDY)
+    remedy = made_up(variable.get("role")) or TEMPLATE_REMEDY
+    return Problem("missing", f"nothing fills it{at}: {why}", variable["name"], remedy)

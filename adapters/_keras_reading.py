@@ -10,6 +10,7 @@ from typing import Any
 from wio.adapters._hdf5 import H5File
 from wio.adapters._keras_config import DeclaredLayer, KerasModel
 from wio.adapters._keras_conventions import KerasConvention, version_family
+from wio.adapters._keras_graph import batch_norms
 from wio.adapters._keras_writer import DECLARATIONS
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, LayoutError, WioError
@@ -88,6 +89,14 @@ def _left_by_wio(file: H5File) -> dict[str, Any] | None:
     return document
 
 
+def receipt_left(file: H5File) -> dict[str, Any] | None:
+    """The receipt that wio left in a weights file it wrote, or None."""
+    receipt = (_left_by_wio(file) or {}).get("receipt")
+    if receipt is not None and not isinstance(receipt, dict):
+        raise FormatError(f"{file.name}: the receipt is no JSON object")
+    return receipt
+
+
 def _weight_names(file: H5File) -> list[str]:
     root = _root(file)
     layers = file.strings(root, "layer_names") or []
@@ -104,6 +113,7 @@ class Reading:
             file, "/", "keras_version"
         )
         self._told = told_format
+        self._batch_norms: dict[str, str] = {}
         self._model = self._parse_config()
         self._declared = {layer.name: layer for layer in self._model.layers} if self._model else {}
         self._kept = self._kept_declarations()
@@ -210,9 +220,11 @@ class Reading:
             raise FormatError(f"{self._file.name}: its model_config is no JSON") from None
         try:
             names = self._file.strings(self._root, "layer_names") or []
-            return KerasModel(config, self._version, self._backend, self._told, names)
+            model = KerasModel(config, self._version, self._backend, self._told, names)
         except WioError as error:
             raise FormatError(f"{self._file.name}: {error.message}") from None
+        self._batch_norms = batch_norms(config, model.data_format)
+        return model
 
     def _kept_declarations(self) -> dict[str, tuple[str | None, str | None, str]]:
         """Roles and layouts that wio left in a weights file it wrote; the file itself has no place for them."""
@@ -253,6 +265,7 @@ class Reading:
             "data_format": data_format,
             "flatten_order": KerasConvention(family, self._backend, data_format).flatten_order if data_format else None,
             "layers": layers,
+            **({"batch_norms": self._batch_norms} if self._batch_norms else {}),
             "keras": {
                 "backend": self._backend,
                 "version": self._version,
@@ -264,6 +277,7 @@ class Reading:
                     each.name for each in self._declared.values() if each.class_name in ("Reshape", "Permute")
                 ],
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
+                **({"receipt": receipt} if (receipt := receipt_left(self._file)) is not None else {}),
             },
         }
 

@@ -12,6 +12,7 @@ from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
 from wio.layout import Layout
 from wio.roles import NOT_WEIGHTS, same_axes
+from wio.target import made_up
 
 # The full version that each family's files name; what Keras 2 loaders test is only the part before the first dot.
 _WRITTEN_VERSION = {"1.2": "1.2.2", "2.0": "2.0.5", "2.2": "2.2.4"}
@@ -194,7 +195,9 @@ class _Targeting:
                     "missing",
                     next(iter(parts.values())),
                     f"a batch norm of Keras 1.2 always has a {' and a '.join(lacking)}, layer {module} has none",
-                    "write for keras=2.2",
+                    "; ".join(
+                        filter(None, [*(made_up(f"batch_norm.{part}") for part in lacking), "or write for keras=2.2"])
+                    ),
                 )
 
     def _interleaved(self, keys: list[tuple[str, str]]) -> Iterator[tuple[str, tuple[str, str | None]]]:

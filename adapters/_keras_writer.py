@@ -14,7 +14,7 @@ from wio.errors import WioError
 
 # keras 2.1.5 engine/topology.py: HDF5_OBJECT_HEADER_LIMIT; larger attributes are split into name0, name1, ...
 HEADER_LIMIT = 64512
-# A weights file has no place for roles and layouts; wio leaves them here, where no Keras looks.
+# A weights file has no place for roles, layouts and receipts; wio leaves them here, where no Keras looks.
 DECLARATIONS = "wio"
 
 
@@ -102,9 +102,13 @@ def _write_declarations(file: Any, bundle: Bundle) -> None:
         for tensor in bundle.values()
         if tensor.role is not None
     }
-    if not tensors:
+    facts = bundle.metadata["keras"]
+    receipt = bundle.metadata.get("receipt") or facts.get("receipt")
+    if not tensors and receipt is None:
         # Nothing is declared of weights alone: they go back as they came.
         return
-    document = {"wio": 1, "backend": bundle.metadata["keras"]["backend"], "tensors": tensors}
+    document = {"wio": 1, "backend": facts["backend"], "tensors": tensors}
+    if receipt is not None:
+        document["receipt"] = receipt
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     file.create_dataset(DECLARATIONS, data=np.frombuffer(text, np.uint8), track_times=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from wio.adapters._onnx_graph import Declared, Findings, findings_of
 from wio.adapters._onnx_maps import integer, number
-from wio.adapters._onnx_messages import Model, TensorRecord, Value
+from wio.adapters._onnx_messages import Graph, Model, TensorRecord, Value
 from wio.adapters._onnx_values import DATA_TYPES
 from wio.adapters._onnx_weights import Weight
 from wio.bundle import Bundle, Tensor, default_layer
@@ -35,6 +36,8 @@ def bundle_of(model: Model, weights: Sequence[Weight], file: str) -> Bundle:
     metadata: dict[str, Any] = {"adapter": "onnx", "onnx": _metadata(model, weights, found, layers)}
     if epsilons := _epsilons(found, layers):
         metadata["epsilon"] = epsilons
+    if model.graph is not None and (pairs := _batch_norms(model.graph, layers)):
+        metadata["batch_norms"] = pairs
     return Bundle(tensors, metadata)
 
 
@@ -128,6 +131,32 @@ def _epsilons(found: Findings, layers: dict[str, str]) -> dict[str, float]:
         if epsilon is not None and epsilon - epsilon == 0:
             epsilons[layers.get(group) or node.name or node.outputs[0]] = _shortest(epsilon)
     return epsilons
+
+
+def _batch_norms(graph: Graph, layers: Mapping[str, str]) -> dict[str, str]:
+    """For each BatchNormalization of the main graph that alone takes what a node with a kernel gives out, that node."""
+    made = {output: k for k, node in enumerate(graph.nodes) for output in node.outputs}
+    taken = Counter(_taken(graph))
+    found = {}
+    for k, node in enumerate(graph.nodes):
+        source = made.get(node.inputs[0]) if node.op == "BatchNormalization" and node.inputs else None
+        if source is None or taken[node.inputs[0]] != 1 or graph.nodes[source].op not in ("Conv", "ConvTranspose"):
+            continue
+        # Groups of the main graph are numbered as its nodes are.
+        norm, layer = layers.get(f"#{k}"), layers.get(f"#{source}")
+        if norm is not None and layer is not None:
+            found[norm] = layer
+    return found
+
+
+def _taken(graph: Graph) -> Iterator[str]:
+    """Every name that a node of a graph takes, or of a graph within it, and every name that it gives out."""
+    yield from (value.name for value in graph.outputs)
+    for node in graph.nodes:
+        yield from node.inputs
+        for attribute in node.attributes.values():
+            for body in attribute.graphs:
+                yield from _taken(body)
 
 
 def _shortest(value: float) -> float:

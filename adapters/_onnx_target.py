@@ -16,7 +16,7 @@ from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
 from wio.roles import NOT_WEIGHTS
-from wio.target import plain_target
+from wio.target import made_up, plain_target
 
 _SAME_OPERATOR = {
     "depthwise.kernel": "conv.kernel",
@@ -125,14 +125,18 @@ class _Matching:
         ours = self._template.bundle.metadata.get("epsilon", {})
         pairs = {(slot.source_layer, slot.layer) for slot in slots if slot.role == "batch_norm.variance"}
         return [
-            f"CHECK {layer}: the template adds {ours[layer]} to the variance, the source {theirs[source]}"
+            f"CHECK {layer}: the template adds {ours[layer]} to the variance, the source {theirs[source]}; "
+            f"--apply 'epsilon={source}:{ours[layer]}' makes up for it"
             for source, layer in sorted(pairs)
             if layer in ours and theirs.get(source, ours[layer]) not in (None, ours[layer])
         ]
 
     def _missing(self, wanted: Tensor) -> Problem:
         what = f"{wanted.role} of layer {wanted.layer!r}" if wanted.role else f"{wanted.dtype} {list(wanted.shape)}"
-        remedy = f"leave it as it is with --option keep='{wanted.name}', or name the layers as the template does"
+        remedy = (
+            made_up(wanted.role)
+            or f"leave it as it is with --option keep='{wanted.name}', or name the layers as the template does"
+        )
         return Problem("missing", f"nothing fills it: the source has no {what}", wanted.name, remedy)
 
     def _sources(self, wanted: Tensor, used: set[str]) -> list[Tensor]:

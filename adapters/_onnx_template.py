@@ -1,4 +1,4 @@
-"""Weights put into an existing model: every byte of it stays but those of the arrays that are replaced.
+"""Weights put into an existing model: every byte of it stays but those of the arrays replaced and of a receipt.
 
 A replaced array keeps its fields in their order and gets its values where the old ones began; only the lengths of the
 messages around it are written anew where they change. External data stay external, in one file beside the new model.
@@ -13,6 +13,7 @@ from pathlib import Path
 from wio.adapters import _onnx_writer as writer
 from wio.adapters._onnx_file import OpenModel, open_model
 from wio.adapters._onnx_messages import Attribute, Span, TensorRecord, spans
+from wio.adapters._onnx_receipt import METADATA_PROPS, entry, place
 from wio.adapters._onnx_values import as_stored, stored_size
 from wio.adapters._onnx_weights import NUMBERS, Weight
 from wio.adapters._onnx_writer import DataFile, Part, bytes_field, length_of, payload, varint
@@ -46,7 +47,15 @@ def write_into_template(path: Path, bundle: Bundle, template: Path) -> None:
             for name, weight in opened.weights.items()
             if name in bundle or _external(weight)
         ]
-        parts = spliced(opened.file.view, 0, opened.file.size, sorted(edits, key=lambda edit: edit.within[-1]), 0)
+        added: list[Part] = []
+        if (receipt := bundle.metadata.get("receipt")) is not None:
+            held = place(opened.file.view, opened.file.size)
+            if held is not None:
+                edits.append(Edit((held,), [entry(receipt)]))
+            else:
+                added = [bytes_field(METADATA_PROPS, entry(receipt))]
+        edits.sort(key=lambda edit: edit.within[-1])
+        parts = [*spliced(opened.file.view, 0, opened.file.size, edits, 0), *added]
         if length_of(parts) <= writer.LARGEST_MESSAGE:
             break
     else:

@@ -130,8 +130,11 @@ def write_model(path: Path, parts: Sequence[Part], data: DataFile) -> None:
         write_parts(file, parts, str(path))
 
 
-def write_weights(path: Path, bundle: Bundle) -> None:
-    """A model of initializers without a graph around them; their roles and layouts stand in its metadata_props."""
+def write_weights(path: Path, bundle: Bundle, tail: Sequence[Part] = ()) -> None:
+    """A model of initializers without a graph around them; their roles and layouts stand in its metadata_props.
+
+    ``tail`` are further fields of the model.
+    """
     tensors = list(bundle.values())
     data = DataFile(path)
     size = sum(tensor.nbytes + len(tensor.name) + 1024 for tensor in tensors)
@@ -142,7 +145,7 @@ def write_weights(path: Path, bundle: Bundle) -> None:
     ir_version, opset = max((_VERSIONS.get(t.dtype.name, _USUAL_VERSION) for t in tensors), default=_USUAL_VERSION)
     head = number_field(1, ir_version) + text_field(2, "wio") + text_field(3, __version__)
     model: list[Part] = [head, *message_field(7, graph), bytes_field(8, number_field(2, opset))]
-    write_model(path, model, data)
+    write_model(path, [*model, *tail], data)
 
 
 def _tensor(tensor: Tensor, data: DataFile | None) -> list[Part]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from wio.adapters._mapped_files import MappedFile, open_regular
 from wio.adapters._shards import open_shards
+from wio.adapters._safetensors_write import RECEIPT
 from wio.bundle import Bundle, Tensor
 from wio.encodings import from_bytes
 from wio.errors import FormatError
-from wio.safetensors_header import Entry, Header, read_header
+from wio.safetensors_header import Entry, Header, parse_json, read_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +93,19 @@ def _tensor(file: MappedFile, header: Header, entry: Entry) -> Tensor:
             raise FormatError(f"{file}: tensor {entry.name!r}: {error.message}") from None
 
     return Tensor(entry.name, entry.dtype, entry.shape, load, raw=raw)
+
+
+def read_receipt(path: Path) -> dict[str, Any] | None:
+    """The receipt that wio left in a file's metadata, or None; a set of shards has none."""
+    if is_index(path):
+        return None
+    text = _opened(path)[1].metadata.get(RECEIPT)
+    if text is None:
+        return None
+    document = parse_json(text.encode("utf-8"), f"{path.name}: the receipt")
+    if not isinstance(document, dict):
+        raise FormatError(f"{path.name}: the receipt is no JSON object")
+    return document
 
 
 def _read_sharded(path: Path) -> Bundle:

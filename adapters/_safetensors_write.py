@@ -11,7 +11,10 @@ from pathlib import Path
 from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError
-from wio.safetensors_header import Entry, encode_header
+from wio.safetensors_header import Entry, encode_header, encode_json
+
+# Metadata of safetensors are strings; this one is JSON.
+RECEIPT = "wio.receipt"
 
 
 def write(path: Path, bundle: Bundle) -> None:
@@ -28,6 +31,8 @@ def write(path: Path, bundle: Bundle) -> None:
         at += tensor.nbytes
     stated = bundle.metadata.get("safetensors") or {}
     kept = {key: value for key, value in stated.get("metadata", {}).items() if key != "wio"}
+    if (receipt := bundle.metadata.get("receipt")) is not None:
+        kept[RECEIPT] = encode_json(receipt).decode("utf-8")
     header = encode_header({"format": "pt", **kept}, entries)
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         file.write(header)

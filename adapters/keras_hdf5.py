@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from wio.adapter import Adapter, Convention, Option, Target
 from wio.adapters._hdf5 import MAGIC, H5File
@@ -76,6 +76,11 @@ class _KerasHDF5(Adapter):
                 f"{path.name}: the file says that its backend is {named}", remedy=f"read it as keras-{short(named)}"
             )
         return Reading(file, self.backend, options.get("data_format")).bundle()
+
+    def receipt(self, path: Path) -> dict[str, Any] | None:
+        from wio.adapters._keras_reading import receipt_left
+
+        return receipt_left(H5File(path))
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         from wio.adapters._keras_target import keras_target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from wio.adapter import Adapter, Convention, Option, Target
 from wio.bundle import Bundle
@@ -54,11 +55,18 @@ class OnnxFile(Adapter):
         return weights_target(bundle)
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
+        from wio.adapters._onnx_receipt import METADATA_PROPS, entry
         from wio.adapters._onnx_template import write_into_template
-        from wio.adapters._onnx_writer import write_weights
+        from wio.adapters._onnx_writer import bytes_field, write_weights
 
         options = self.checked(options, writing=True)
         if "template" in options:
             write_into_template(path, bundle, Path(options["template"]))
         else:
-            write_weights(path, bundle)
+            receipt = bundle.metadata.get("receipt")
+            write_weights(path, bundle, [] if receipt is None else [bytes_field(METADATA_PROPS, entry(receipt))])
+
+    def receipt(self, path: Path) -> dict[str, Any] | None:
+        from wio.adapters._onnx_receipt import read_receipt
+
+        return read_receipt(path)

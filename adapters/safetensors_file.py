@@ -6,6 +6,7 @@ Source: safetensors 0.8, ``safetensors/src/tensor.rs``.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from wio.adapter import Adapter, Convention, Target
 from wio.bundle import Bundle
@@ -32,6 +33,11 @@ class SafetensorsFile(Adapter):
 
         self.checked(options, writing=False)
         return read(path)
+
+    def receipt(self, path: Path) -> dict[str, Any] | None:
+        from wio.adapters._safetensors_read import read_receipt
+
+        return read_receipt(path)
 
     def convention(self, **options: str) -> Convention:
         """None: every layout is kept as it is, and none is meant by a role alone."""

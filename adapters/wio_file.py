@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from wio.adapter import Adapter, Convention, Slot, Target
 from wio.bundle import Bundle
@@ -51,4 +52,9 @@ class WioFile(Adapter):
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
         self.checked(options, writing=True)
-        save(bundle, path)
+        receipt = bundle.metadata.get("receipt")
+        rest = {key: value for key, value in bundle.metadata.items() if key != "receipt"}
+        save(Bundle(bundle.values(), rest), path, None if receipt is None else lambda: receipt)
+
+    def receipt(self, path: Path) -> dict[str, Any] | None:
+        return WioFileReader(path).receipt()

@@ -115,6 +115,13 @@ class Adapter:
         """Writes a bundle that a plan has brought to this format; atomic, deterministic."""
         raise NotImplementedError
 
+    def receipt(self, path: Path) -> dict[str, Any] | None:  # noqa: ARG002
+        """How a file came to be, where wio wrote it and the format has a place to say so.
+
+        A writer finds it under ``receipt`` in the metadata of what it is to write.
+        """
+        return None
+
     def checked(self, given: Mapping[str, str], *, writing: bool) -> dict[str, str]:
         """The options with their defaults; UsageError names the options that exist and the values they take."""
         known = {option.name: option for option in self.options if (option.writing if writing else option.reading)}

@@ -43,11 +43,15 @@ def export(
     declare: Sequence[str] = (),
     only: Sequence[str] = (),
     drop: Sequence[str] = (),
+    apply: Sequence[str] = (),
     layout: str = "keep",
     **options: str,
 ) -> Plan:
-    """``wio export``: any readable file to .wio. Gives the plan that was carried out."""
-    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop))
+    """``wio export``: any readable file to .wio. Gives the plan that was carried out.
+
+    ``apply`` takes ``STEP=LAYER[:ARGUMENT...]``: values that change, as ``--apply`` has them.
+    """
+    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop), tuple(apply))
     return port.export(source, out, adapter=adapter, options=options, told=told, layout=layout)
 
 
@@ -61,6 +65,7 @@ def import_into(
     declare: Sequence[str] = (),
     only: Sequence[str] = (),
     drop: Sequence[str] = (),
+    apply: Sequence[str] = (),
     template: Path | str | None = None,
     dry_run: bool = False,
     **options: str,
@@ -69,7 +74,7 @@ def import_into(
 
     ``template`` is an existing file of that format whose weights are replaced; UsageError if the adapter takes none.
     """
-    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop))
+    told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop), tuple(apply))
     return port.import_into(
         source, out, adapter=adapter, options=options, template=template, told=told, dry_run=dry_run
     )

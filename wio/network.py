@@ -7,6 +7,7 @@ kernel's rows flatten and in which order old loaders walk the layers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from wio.errors import FormatError
 
 ELEMENTWISE = frozenset({"BatchNormalization", "Relu", "Softmax", "Activation", "Dropout", "PRelu", "LRN", "Identity"})
+WITH_KERNEL = frozenset({"Conv", "DepthwiseConv", "ConvTranspose", "Gemm"})
 TIME = "T"
 
 
@@ -78,6 +80,17 @@ class Network:
             else:
                 maps[layer.name] = output_of(layer, [maps[name] for name in layer.inputs])
         return maps
+
+    def batch_norms(self) -> dict[str, str]:
+        """For each batch norm that alone takes what a layer with a kernel gives out, that layer."""
+        by_name = {layer.name: layer for layer in self.layers}
+        takers = Counter(name for layer in self.layers for name in layer.inputs)
+        return {
+            layer.name: layer.inputs[0]
+            for layer in self.layers
+            if layer.op == "BatchNormalization" and len(layer.inputs) == 1 and takers[layer.inputs[0]] == 1
+            if by_name[layer.inputs[0]].op in WITH_KERNEL
+        }
 
     def keras_order(self) -> list[str]:
         """The names in the order of Keras's ``model.layers`` for a functional model.

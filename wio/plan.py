@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, PlanError, Problem
 from wio.gates import join_gates, take_gates
 from wio.ops import Op, rearrange
+from wio.value_step import BIASES, ValueStep
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ def _text(layout: object) -> str | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every step of a port, what stays behind and why. Made before a value is read, executed lazily."""
+    """Every step of a port, what stays behind and why. Made before a value is read, executed lazily.
+
+    ``values`` are the steps that changed values, in order; the sources of ``steps`` are what those left.
+    """
 
     adapter: str
     options: Mapping[str, str]
@@ -72,24 +76,26 @@ class Plan:
     dropped: Mapping[str, str]
     notes: tuple[str, ...]
     metadata: Mapping[str, Any]
+    values: tuple[ValueStep, ...] = ()
 
-    def apply(self, prepare: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Bundle:
-        """The target bundle, lazy. ``prepare`` is put around each source tensor (to verify or to note its digest)."""
-        tensors: dict[str, Tensor] = {}
-        for step in self.steps:
-            prepared = replace(step, sources=tuple(map(prepare, step.sources)))
-            for tensor in prepared.results():
-                tensors[tensor.name] = tensor
-        return Bundle(tensors.values(), self.metadata)
+    @property
+    def exact(self) -> bool:
+        """Whether every bit of every value that is taken along survives."""
+        return all(value.exact for value in self.values) and all(step.exact for step in self.steps)
+
+    def apply(self) -> Bundle:
+        """The target bundle, lazy."""
+        return Bundle((tensor for step in self.steps for tensor in step.results()), self.metadata)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "adapter": self.adapter,
             "options": dict(self.options),
+            "values": [step.as_json() for step in self.values],
             "steps": [step.as_json() for step in self.steps],
             "dropped": [{"name": name, "reason": reason} for name, reason in self.dropped.items()],
             "notes": list(self.notes),
-            "exact": all(step.exact for step in self.steps),
+            "exact": self.exact,
         }
 
 
@@ -120,14 +126,20 @@ def make_plan(
     twice = sorted(name for name, count in used.items() if count > 1)
     problems += [Problem("twice", "would be used by more than one step", name) for name in twice]
     unused = [name for name in bundle if name not in used and name not in target.dropped and name not in troubled]
-    problems += [
-        Problem("unused", "no step takes it and it is not dropped", name, f"--drop '{name}'") for name in unused
-    ]
+    why = "no step takes it and it is not dropped"
+    problems += [Problem("unused", why, name, _unused_remedy(bundle[name])) for name in unused]
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise PlanError(f"cannot be taken to {adapter}: {count}", problems)
     left = {**(dropped or {}), **{name: why for name, why in target.dropped.items() if name in bundle}}
     return Plan(adapter, dict(options), tuple(steps), left, target.notes, target.metadata)
+
+
+def _unused_remedy(tensor: Tensor) -> str:
+    if tensor.role in BIASES:
+        # Left out, the bias of a layer in front of a batch norm is missed: its mean counts on it.
+        return f"--apply 'fold-bias={tensor.layer}' where a batch norm follows, else --drop '{tensor.name}'"
+    return f"--drop '{tensor.name}'"
 
 
 def _grouped(slots: Iterable[Slot]) -> list[list[Slot]]:

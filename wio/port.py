@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wio import __version__
 from wio.adapter import Adapter, Convention, Slot, Target
 from wio.architecture import Architecture
 from wio.bundle import Bundle, Tensor
-from wio.container import verified
 from wio.container_writer import save
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
 from wio.layout import Layout
+from wio.metadata import detached
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle
+from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.roles import check_role, neutral, neutral_layouts
+from wio.value_step import ValueStep
+from wio.value_steps import apply_requests, parse_request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,19 +28,18 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 Progress = Callable[[int], None]
-# The metadata that every format may have (spec/wio-1.md, section 7).
-_SHARED_METADATA = {"adapter", "architecture", "dialect", "data_format", "flatten_order", "layers", "epsilon"}
 
 
 @dataclass(frozen=True)
 class Declarations:
-    """What the user says of the tensors of a file: architecture, dialect, roles, and what to leave out."""
+    """What the user says of a file's tensors: architecture, dialect, roles, what to leave out, values to change."""
 
     arch: str | None = None
     dialect: str | None = None
     declare: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    apply: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         given = {
@@ -49,6 +48,7 @@ class Declarations:
             "declare": self.declare,
             "only": self.only,
             "drop": self.drop,
+            "apply": self.apply,
         }
         return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value}
 
@@ -173,33 +173,48 @@ def _declaration(text: str, convention: Convention) -> tuple[str, str, Layout | 
 
 def export(
     source: Path | str,
-    out: Path | str,
+    out: Path | str | None,
     *,
     adapter: str | None = None,
     options: Mapping[str, str] | None = None,
     told: Declarations | None = None,
     layout: str = "keep",
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
     """Writes a .wio file from any readable file; gives the plan that was carried out, which the file keeps as receipt.
 
     ``layout="keep"`` keeps the source's bytes and declares their layout; ``"neutral"`` rearranges every declared tensor
-    to its role's neutral layout. Checksums of the source are verified as it is read.
+    to its role's neutral layout. Checksums of the source are verified as it is read. ``dry_run`` only gives the plan.
     """
     told = told or Declarations()
     resolved = open_resolved(source, adapter, options, told)
-    plan = export_plan(resolved, layout)
-    # The writer digests what passes as it is; the source of what a step changes is digested here.
-    changed = {t.name for step in plan.steps if step.kind not in ("copy", "keep") for t in step.sources}
-    digests: dict[str, str] = {}
-    bundle = plan.apply(lambda tensor: _watched(tensor, digests if tensor.name in changed else None, progress))
-    facts = {
-        "command": "export",
-        "source": {"file": Path(source).name, "adapter": resolved.adapter.name},
-        "told": {**told.as_json(), "layout": layout, **({"options": _base_names(options)} if options else {})},
-    }
-    save(bundle, Path(out), lambda: _receipt(plan, facts, digests))
+    reading = Reading(progress)
+    resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
+    plan = replace(export_plan(resolved, layout), values=values)
+    if dry_run:
+        return plan
+    if out is None:
+        raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
+    reading.note_sources_of(plan)
+    stated = {**told.as_json(), "layout": layout}
+    facts = facts_of("export", source, resolved.adapter, stated, options)
+    save(plan.apply(), Path(out), lambda: receipt_of(plan, facts, reading.digests, UNKNOWN))
     return plan
+
+
+def with_values(resolved: Resolved, told: Declarations) -> tuple[Resolved, tuple[ValueStep, ...]]:
+    """The bundle after the steps that were declared to change values, and those steps; nothing is read.
+
+    Which batch norm follows which layer is what the architecture says, or else the file's own graph.
+    """
+    requests = [parse_request(text) for text in told.apply]
+    if not requests:
+        return resolved, ()
+    identity = resolved.bundle.metadata.get("architecture")
+    known = architecture_named(str(identity)).network.batch_norms() if identity is not None else None
+    bundle, values = apply_requests(resolved.bundle, requests, known)
+    return replace(resolved, bundle=bundle), values
 
 
 def export_plan(resolved: Resolved, layout: str = "keep") -> Plan:
@@ -218,58 +233,9 @@ def export_plan(resolved: Resolved, layout: str = "keep") -> Plan:
     if any(slot.copy_of is None for slot in slots):
         # The arrays no longer follow the source's convention, so what only that format has no longer describes them:
         # an import into the same format must rearrange them again, not copy them.
-        metadata = {key: value for key, value in metadata.items() if key in _SHARED_METADATA} | {"adapter": "wio"}
+        metadata = detached(metadata)
     whole = Target(tuple(slots), metadata, {})
     return make_plan(resolved.bundle, whole, "wio", {"layout": layout}, resolved.dropped)
-
-
-def _base_names(options: Mapping[str, str]) -> dict[str, str]:
-    """Options as a receipt holds them: of a path its last part, for a receipt must not tell where files lay."""
-    return {key: Path(value).name if os.sep in value else value for key, value in options.items()}
-
-
-def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
-    """What was done: only what the declaration does not already say. A tensor that is not named passed as it was."""
-    steps = []
-    for step in plan.steps:
-        renamed = [(t, s) for t, s in zip(step.sources, step.slots, strict=False) if (t.origin or t.name) != s.name]
-        if not step.ops and not renamed and step.kind in ("copy", "keep"):
-            continue
-        document: dict[str, Any] = {
-            "from": [t.origin or t.name for t in step.sources],
-            "to": [s.name for s in step.slots],
-        }
-        if step.ops or step.kind in ("join", "split"):
-            document |= {
-                "kind": step.kind,
-                "layouts": [str(t.layout) for t in step.sources],
-                "ops": [op.as_json() for op in step.ops],
-                "reason": step.reason,
-                "exact": step.exact,
-                "source_sha256": [digests.get(t.name, "0" * 64) for t in step.sources],
-            }
-        steps.append(document)
-    dropped = [{"name": name, "reason": reason} for name, reason in plan.dropped.items()]
-    return {
-        "wio": 1,
-        "generator": f"wio {__version__}",
-        **facts,
-        "steps": steps,
-        "dropped": dropped,
-        "notes": list(plan.notes),
-    }
-
-
-def _watched(tensor: Tensor, digests: dict[str, str] | None, progress: Progress | None) -> Tensor:
-    """The tensor, its recorded digest verified, its digest noted and its bytes counted when it is read."""
-
-    def watch(data: memoryview) -> None:
-        if digests is not None:
-            digests[tensor.name] = tensor.digest or hashlib.sha256(data).hexdigest()
-        if progress:
-            progress(len(data))
-
-    return verified(tensor).watched(watch)
 
 
 # --- import
@@ -300,12 +266,20 @@ def import_into(
         raise AdapterError(f"{adapter} can be read, not written")
     resolved = open_resolved(source, source_adapter, source_options, told)
     settled = chosen.checked(_with_template(chosen, options or {}, template), writing=True)
-    plan = plan_into(resolved, chosen, settled, told)
+    reading = Reading(progress)
+    resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
+    plan = replace(plan_into(resolved, chosen, settled, told), values=values)
     if dry_run:
         return plan
     if out is None:
         raise UsageError("an import needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
-    chosen.write(Path(out), plan.apply(lambda tensor: _watched(tensor, None, progress)), **settled)
+    facts = facts_of("import", source, resolved.adapter, told.as_json(), source_options)
+    into = {"adapter": adapter, **({"options": base_names(options)} if options else {})}
+    ready = plan.apply()
+    # Where no value changed, the same weights must give the same file whichever way they came.
+    if plan.values:
+        ready.metadata["receipt"] = receipt_of(plan, {**facts, "into": into}, reading.digests)
+    chosen.write(Path(out), ready, **settled)
     return plan
 
 

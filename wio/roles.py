@@ -41,7 +41,7 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
     "dense.kernel": tuple(f"{row}O" for row in _ROWS),
     "dense.bias": ("O",),
     "embedding.table": ("IO",),
-    **dict.fromkeys(PER_CHANNEL, ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")),
+    **dict.fromkeys((*PER_CHANNEL, "batch_norm.std"), ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")),
     "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
     "rnn.kernel": tuple(f"{row}U" for row in _ROWS),
     "rnn.recurrent_kernel": ("IU",),

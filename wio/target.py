@@ -61,6 +61,12 @@ def plain_target(
     return Target(tuple(slots), metadata, dropped, (*problems, *_twice(slots)), notes)
 
 
+def made_up(role: str | None) -> str | None:
+    """How to have a weight that the source lacks and that does nothing, where there is such a step."""
+    part = {"batch_norm.gamma": "gamma", "batch_norm.beta": "beta"}.get(role or "")
+    return None if part is None else f"--apply '{part}=*' makes one that does nothing"
+
+
 def _twice(slots: Sequence[Slot]) -> tuple[Problem, ...]:
     taken = Counter(slot.name for slot in slots)
     return tuple(Problem("twice", "two tensors would have this name", n) for n, count in taken.items() if count > 1)

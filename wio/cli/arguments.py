@@ -47,6 +47,18 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--drop", action="append", default=[], metavar="GLOB", help="leave these tensors out")
 
 
+def add_values(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("values that must change")
+    group.add_argument(
+        "--apply",
+        action="append",
+        default=[],
+        metavar="STEP=LAYER[:ARGUMENT]",
+        help="change values, in the order given, and say so in plan and receipt: fold-bias=conv*, gamma=bn*, "
+        "fold-batch-norm=conv1:bn1, epsilon=bn*:1e-5, unscale=bn*, slice=logits:1:, cast=*:float16, square=bn*",
+    )
+
+
 def add_source(parser: argparse.ArgumentParser, option: str = "--option") -> None:
     parser.add_argument("--from", dest="source_adapter", metavar="ADAPTER", help="the adapter that reads the file")
     parser.add_argument(
@@ -72,6 +84,7 @@ def declarations(arguments: argparse.Namespace) -> Declarations:
         tuple(arguments.declare),
         tuple(getattr(arguments, "only", ())),
         tuple(getattr(arguments, "drop", ())),
+        tuple(getattr(arguments, "apply", ())),
     )
 
 

@@ -12,6 +12,7 @@ from wio.cli.arguments import (
     add_json,
     add_selection,
     add_source,
+    add_values,
     declarations,
     key_values,
     source,
@@ -38,15 +39,17 @@ def add_parser(commands: Commands) -> None:
         default="keep",
         help="keep the source's layouts, or rearrange to neutral ones",
     )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     add_source(parser)
     add_declarations(parser)
+    add_values(parser)
     add_selection(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from wio.cli.output import Progress, message, print_json, size
+    from wio.cli.output import Progress, message, print_json, print_plan, size, values_changed
     from wio.port import export
 
     adapter, path = source(arguments.source, arguments.source_adapter)
@@ -59,15 +62,20 @@ def run(arguments: argparse.Namespace) -> int:
             options=key_values(arguments.source_options),
             told=declarations(arguments),
             layout=arguments.layout,
+            dry_run=arguments.dry_run,
             progress=progress,
         )
     if arguments.json:
         print_json({"output": str(out), **plan.as_json()})
+    elif arguments.dry_run:
+        print_plan(plan)
+    if arguments.dry_run:
+        return 0
     for name, reason in plan.dropped.items():
         message(f"dropped {name}: {reason}")
     undeclared = sum(slot.role is None for step in plan.steps for slot in step.slots)
     known = f", {undeclared} of them without a declared role" if undeclared else ""
-    message(f"wrote {out}: {len(plan.steps)} tensors{known}, {size(out.stat().st_size)}")
+    message(f"wrote {out}: {len(plan.steps)} tensors{known}{values_changed(plan)}, {size(out.stat().st_size)}")
     return 0
 
 

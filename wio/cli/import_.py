@@ -12,6 +12,7 @@ from wio.cli.arguments import (
     add_json,
     add_selection,
     add_source,
+    add_values,
     declarations,
     key_values,
     source,
@@ -52,13 +53,14 @@ def add_port_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     add_source(parser, "--source-option")
     add_declarations(parser)
+    add_values(parser)
     add_selection(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from wio.cli.output import Progress, message, print_json, print_plan, size
+    from wio.cli.output import Progress, message, print_json, print_plan, size, values_changed
     from wio.errors import UsageError
     from wio.port import import_into
 
@@ -91,5 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
     changed = sum(step.kind not in ("copy", "keep") for step in plan.steps)
     written = sum(len(step.slots) for step in plan.steps)
     total = f", {size(arguments.output.stat().st_size)}" if arguments.output.is_file() else ""
-    message(f"wrote {arguments.output}: {written} tensors, {changed} steps that rearrange, all exact{total}")
+    how = values_changed(plan) or ", all exact"
+    message(f"wrote {arguments.output}: {written} tensors, {changed} steps that rearrange{how}{total}")
     return 0

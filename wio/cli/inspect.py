@@ -40,7 +40,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--textconv", action="store_true", help="one line for each tensor, with its SHA-256: what git diff compares"
     )
-    parser.add_argument("--receipt", action="store_true", help="show how a .wio file came to be")
+    parser.add_argument("--receipt", action="store_true", help="show how a file that wio wrote came to be")
     add_source(parser)
     add_declarations(parser)
     add_selection(parser)
@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _textconv(resolved.adapter.name, bundle)
     digests = _digests(bundle, arguments.json) if arguments.digests else {}
     if arguments.digests and resolved.adapter.name == "wio":
-        _receipt_of(path)
+        # Reading it checks its digest.
+        resolved.adapter.receipt(path)
     if arguments.json:
         print_json({"adapter": resolved.adapter.name, "metadata": bundle.metadata, "tensors": _rows(bundle, digests)})
         return 0
@@ -156,17 +157,11 @@ def _receipt(path: Path, adapter: str | None) -> int:
     from wio.plugins import adapter_named, detect
 
     chosen = adapter_named(adapter) if adapter else detect(path)
-    if chosen.name != "wio":
-        raise UsageError(f"only .wio files keep a receipt; {path} is read by {chosen.name}")
-    receipt = _receipt_of(path)
+    receipt = chosen.receipt(path)
     if receipt is None:
-        raise UsageError(f"{path} has no receipt")
+        raise UsageError(
+            f"{path.name} has no receipt",
+            remedy="wio leaves one in .wio files; in Keras HDF5, ONNX and safetensors where it changed values",
+        )
     print_json(receipt)
     return 0
-
-
-def _receipt_of(path: Path) -> dict[str, Any] | None:
-    """The receipt of a .wio file, its digest checked."""
-    from wio.container import WioFileReader
-
-    return WioFileReader(path).receipt()

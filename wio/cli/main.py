@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "wio.cli.inspect",
     "diff": "wio.cli.diff",
     "probe": "wio.cli.probe",
+    "replay": "wio.cli.replay",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
 }

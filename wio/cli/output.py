@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wio.errors import printable
@@ -50,6 +52,11 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: S
 def print_plan(plan: Plan) -> None:
     """The plan as a person checks it: source, steps and their reason, target, exact or not."""
     rows = []
+    for value in plan.values:
+        numbers = ", ".join(f"{key} {each}" for key, each in value.parameters.items())
+        made = " + ".join(t.name for t in value.results)
+        source = " + ".join(t.name for t in value.sources) or "-"
+        rows.append((source, "", f"{value.kind} ({numbers})", made, _exact(value.exact), value.reason))
     for step in plan.steps:
         done = "; ".join(map(str, step.ops)) or {"join": "join gates", "split": "split gates"}.get(
             step.kind, "as it is"
@@ -61,15 +68,49 @@ def print_plan(plan: Plan) -> None:
                 layouts if step.ops or step.kind in ("join", "split") else str(step.sources[0].layout or "-"),
                 done,
                 " + ".join(slot.name for slot in step.slots),
-                "exact" if step.exact else "NOT EXACT",
+                _exact(step.exact),
                 step.reason,
             )
         )
-    print_table(("source", "layout", "steps", "target", "", "reason"), rows)
+    headings = ("source", "layout", "steps", "target", "", "reason")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if width is not None and _least_width((headings, *rows)) > width:
+        print("\n".join(stacked(rows, width)))
+    else:
+        print_table(headings, rows)
     for name, reason in plan.dropped.items():
         print(f"dropped: {printable(name)}: {reason}")
     for note in plan.notes:
         print(f"note: {note}")
+    if not plan.exact:
+        print("NOT EXACT: values change where the plan says so")
+
+
+def _exact(exact: bool) -> str:
+    return "exact" if exact else "NOT EXACT"
+
+
+def _least_width(rows: Sequence[Sequence[str]]) -> int:
+    """The narrowest table worth reading: cells of more than 40 letters may be folded, others not."""
+    return sum(min(max(map(len, column)), 40) + 1 for column in zip(*rows, strict=True))
+
+
+def stacked(rows: Iterable[Sequence[str]], width: int) -> Iterator[str]:
+    """The rows of a plan for a terminal that is narrower than its table: each step on lines of its own."""
+    for source, layout, done, target, exact, reason in rows:
+        names = printable(source) if source == target else f"{printable(source)} -> {printable(target)}"
+        yield from textwrap.wrap(f"{names}  [{exact}]", width, subsequent_indent="    ")
+        told = [f"{layout}: {done}" if layout else done, *([reason] if reason else [])]
+        for line in told:
+            yield from textwrap.wrap(printable(line), width, initial_indent="  ", subsequent_indent="    ")
+
+
+def values_changed(plan: Plan) -> str:
+    """For the line that says what was written: how many steps changed values, "" if none did."""
+    if not plan.values:
+        return ""
+    inexact = sum(not value.exact for value in plan.values)
+    return f", {len(plan.values)} steps that change values ({inexact} NOT exact)"
 
 
 def size(count: int) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wio.adapters._mapped_files import MappedFile, open_regular
-from wio.adapters._shards import open_shards
 from wio.adapters._safetensors_write import RECEIPT
+from wio.adapters._shards import open_shards
 from wio.bundle import Bundle, Tensor
 from wio.encodings import from_bytes
 from wio.errors import FormatError
@@ -97,7 +97,7 @@ def _tensor(file: MappedFile, header: Header, entry: Entry) -> Tensor:
 
 def read_receipt(path: Path) -> dict[str, Any] | None:
     """The receipt that wio left in a file's metadata, or None; a set of shards has none."""
-    if is_index(path):
+    if not is_safetensors(path):
         return None
     text = _opened(path)[1].metadata.get(RECEIPT)
     if text is None:

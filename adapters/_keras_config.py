@@ -128,7 +128,7 @@ class KerasModel:
             return self._wrapper(class_name, name, config, inputs, depth)
         network = net_layer(name, class_name, config)
         incoming = _as_told(inputs[0] if inputs else None, network, self.data_format)
-        weights = weights_of(class_name, config, self._version)
+        weights = weights_of(class_name, config, self._version, self._backend)
         declared = None
         if weights is not None:
             convention = self._convention(config)

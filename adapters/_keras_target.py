@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wio.adapter import Slot, Target
+from wio.adapters import _keras_early as early
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
 from wio.layout import Layout
-from wio.roles import NOT_WEIGHTS, same_axes
+from wio.roles import NOT_WEIGHTS, WAYS_ON, same_axes
 
 # The full version that each family's files name; what Keras 2 loaders test is only the part before the first dot.
-_WRITTEN_VERSION = {"1.2": "1.2.2", "2.0": "2.0.5", "2.2": "2.2.4"}
+_WRITTEN_VERSION = {"0.3": "0.3.3", "1.2": "1.2.2", "2.0": "2.0.5", "2.2": "2.2.4"}
 _LEAVES: dict[str, tuple[str, str]] = {
     "kernel": ("kernel", "W"),
     "recurrent_kernel": ("recurrent_kernel", "U"),
@@ -25,6 +26,7 @@ _LEAVES: dict[str, tuple[str, str]] = {
     "beta": ("beta", "beta"),
     "mean": ("moving_mean", "running_mean"),
     "variance": ("moving_variance", "running_std"),
+    "std": ("running_std", "running_std"),
     "table": ("embeddings", "W"),
     "alpha": ("alpha", "alphas"),
     "carry_kernel": ("W_carry", "W_carry"),
@@ -32,6 +34,8 @@ _LEAVES: dict[str, tuple[str, str]] = {
 }
 _ORDER = {part: place for place, part in enumerate(_LEAVES)}
 _ONLY_KERAS_1 = ("maxout", "highway")
+# Before 1.0 arrays have numbers, in Keras 1 names like conv1_W, later conv1/kernel.
+_NAMING = {"0.3": 0, "1.2": 1, "2.0": 2, "2.2": 2}
 _NOT_IN_KERAS_1 = ("depthwise",)
 
 
@@ -50,7 +54,12 @@ def keras_target(bundle: Bundle, backend: str, options: Mapping[str, str]) -> Ta
     known_format = options.get("data_format") or bundle.metadata.get("data_format")
     convention = KerasConvention(options["keras"], backend, known_format or CHANNELS_LAST)
     same_format = known_format == bundle.metadata.get("data_format")
-    if (source.get("family"), source.get("backend")) == (convention.family, backend) and same_format:
+    same_keras = (source.get("family"), source.get("backend")) == (convention.family, backend)
+    if (
+        same_keras
+        and same_format
+        and all(t.role in (None, *convention.table().layouts, *NOT_WEIGHTS) for t in bundle.values())
+    ):
         return _unchanged(bundle)
     return _Targeting(bundle, convention, source, options).target()
 
@@ -87,7 +96,7 @@ class _Targeting:
         self._bundle, self._convention, self._source = bundle, convention, source
         self._table = convention.table().layouts
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
-        self._same_names = bool(source) and (source["family"] == "1.2") == convention.keras1
+        self._same_names = bool(source) and _NAMING.get(source["family"]) == _NAMING.get(convention.family)
         self._told_format = options.get("data_format")
         # Keras lists the weights of a nested model trained ones first, which no order of roles gives again.
         self._in_keras_order = bool(source) or bundle.metadata.get("adapter") == "keras3"
@@ -106,6 +115,8 @@ class _Targeting:
             made = list(self._group_slots(group))
             slots += [slot for slot, _ in made]
             layers.append({"name": group.name, "tensors": [s.name for s, _ in made], "stored_as": [n for _, n in made]})
+        if self._convention.family == "0.3":
+            slots, layers = early.numbered(slots, layers, self._inputs())
         return Target(tuple(slots), self._metadata(layers), dropped, tuple(self._problems), tuple(self._notes()))
 
     def _ordered(self, groups: list[_Group]) -> list[_Group]:
@@ -119,6 +130,11 @@ class _Targeting:
             self._problems.append(Problem("order", message, None, "the layers are " + ",".join(names)))
             return groups
         return sorted((group for group in groups if group.tensors), key=lambda group: self._order.index(group.name))
+
+    def _inputs(self) -> frozenset[str]:
+        """The layers that are no layers before Keras 1.0, whose loader counts all that there are."""
+        layers = self._bundle.metadata.get("layers", [])
+        return frozenset(layer["name"] for layer in layers if layer.get("kind") == "InputLayer")
 
     def _groups(self) -> Iterator[_Group]:
         weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS}
@@ -172,9 +188,8 @@ class _Targeting:
         kind = tensor.role.partition(".")[0]
         lacking = _NOT_IN_KERAS_1 if self._convention.keras1 else _ONLY_KERAS_1
         if tensor.role not in self._table or kind in lacking:
-            self._problem(
-                "unsupported", tensor, f"Keras {self._convention.family} has no layer with a {tensor.role}", None
-            )
+            message = f"Keras {self._convention.family} has no layer with a {tensor.role}"
+            self._problem("unsupported", tensor, message, WAYS_ON.get(tensor.role))
             return False
         return True
 
@@ -188,7 +203,8 @@ class _Targeting:
             if kind == "batch_norm":
                 by_module.setdefault(tensor.layer, {})[part] = tensor
         for module, parts in by_module.items():
-            lacking = [part for part in ("gamma", "beta", "mean", "variance") if part not in parts]
+            spread = self._convention.spread.partition(".")[2]
+            lacking = [part for part in ("gamma", "beta", "mean", spread) if part not in parts]
             if lacking:
                 self._problem(
                     "missing",

@@ -31,6 +31,7 @@ _MEANINGS = {
     "batch_norm.beta": "offset",
     "batch_norm.mean": "moving mean",
     "batch_norm.variance": "moving variance",
+    "batch_norm.std": "moving standard deviation, of early Keras",
     "layer_norm.gamma": "scale",
     "layer_norm.beta": "offset",
     "instance_norm.gamma": "scale",

@@ -41,6 +41,7 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
     "batch_norm.beta": _VECTOR,
     "batch_norm.mean": _VECTOR,
     "batch_norm.variance": _VECTOR,
+    "batch_norm.std": _VECTOR,
     "layer_norm.gamma": _VECTOR,
     "layer_norm.beta": _VECTOR,
     "instance_norm.gamma": _VECTOR,
@@ -72,6 +73,10 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
 
 ROLES = tuple(_NEUTRAL)
 NOT_WEIGHTS = frozenset({"optimizer", "moving_average", "counter", "other"})
+# What can be done about a role that hardly any format keeps.
+WAYS_ON = {
+    "batch_norm.std": "its square is a variance, but for the epsilon: wio.batch_norm.squared(bundle) gives it, rounded"
+}
 
 
 def check_role(role: str) -> str:

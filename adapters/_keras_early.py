@@ -75,13 +75,17 @@ def _layer(document: Mapping[str, Any], k: int) -> dict[str, Any]:
 
 
 def numbered(
-    slots: Sequence[Slot], layers: Sequence[Mapping[str, Any]], left_out: frozenset[str]
+    slots: Sequence[Slot], layers: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Slot], list[dict[str, Any]]]:
-    """Slots and layers of a file with names as those of a file with numbers; ``left_out`` are no layers there."""
+    """Slots and layers of a file with names as those of a file with numbers.
+
+    The loader counts every layer, with weights or without; what ``known`` has as an InputLayer is none there.
+    """
+    inputs = {layer["name"] for layer in known if layer.get("kind") == "InputLayer"}
     by_name = {slot.name: slot for slot in slots}
     renamed: list[Slot] = []
     records = []
-    for k, layer in enumerate(layer for layer in layers if layer["name"] not in left_out):
+    for k, layer in enumerate(layer for layer in layers if layer["name"] not in inputs):
         params = [f"param_{n}" for n in range(len(layer["tensors"]))]
         name = f"layer_{k}"
         made = [

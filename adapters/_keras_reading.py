@@ -199,7 +199,8 @@ class Reading:
             }
             for group in groups
         }
-        data_format = self._model.data_format if self._model else self._told
+        mixed = self._model is not None and self._model.mixed
+        data_format = None if mixed else self._model.data_format if self._model else self._told
         family = version_family(self._version)
         return {
             "adapter": f"keras-{short(self._backend)}",
@@ -217,8 +218,14 @@ class Reading:
                     each.name for each in self._declared.values() if each.class_name in ("Reshape", "Permute")
                 ],
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
+                **({"data_formats": self._own_formats()} if mixed else {}),
             },
         }
+
+    def _own_formats(self) -> dict[str, str]:
+        """The data format of each layer that has one, for a model that mixes them."""
+        weights = [weight for layer in self._declared.values() for weight in layer.weights or ()]
+        return {weight.module: weight.data_format for weight in weights if weight.data_format is not None}
 
 
 def _matched(declared: DeclaredLayer | None, weight_names: Sequence[str], named: bool) -> tuple[Any, ...] | None:

@@ -9,8 +9,9 @@ from typing import Any
 from wio.adapter import Slot, Target
 from wio.adapters import _keras_early as early
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
+from wio.adapters._keras_mixed import convention_for, rows_in
 from wio.bundle import Bundle, Tensor
-from wio.errors import Problem
+from wio.errors import LayoutError, Problem
 from wio.layout import Layout
 from wio.roles import NOT_WEIGHTS, WAYS_ON, same_axes
 
@@ -98,6 +99,9 @@ class _Targeting:
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
         self._same_names = bool(source) and _NAMING.get(source["family"]) == _NAMING.get(convention.family)
         self._told_format = options.get("data_format")
+        # Of a model that mixes data formats: that of each layer, which stays as long as no other is asked for.
+        self._own: Mapping[str, str] = {} if self._told_format else source.get("data_formats", {})
+        self._tables = {convention: self._table}
         # Keras lists the weights of a nested model trained ones first, which no order of roles gives again.
         self._in_keras_order = bool(source) or bundle.metadata.get("adapter") == "keras3"
         self._order = [name for name in options.get("layers", "").split(",") if name]
@@ -116,7 +120,7 @@ class _Targeting:
             slots += [slot for slot, _ in made]
             layers.append({"name": group.name, "tensors": [s.name for s, _ in made], "stored_as": [n for _, n in made]})
         if self._convention.family == "0.3":
-            slots, layers = early.numbered(slots, layers, self._inputs())
+            slots, layers = early.numbered(slots, layers, self._bundle.metadata.get("layers", []))
         return Target(tuple(slots), self._metadata(layers), dropped, tuple(self._problems), tuple(self._notes()))
 
     def _ordered(self, groups: list[_Group]) -> list[_Group]:
@@ -130,11 +134,6 @@ class _Targeting:
             self._problems.append(Problem("order", message, None, "the layers are " + ",".join(names)))
             return groups
         return sorted((group for group in groups if group.tensors), key=lambda group: self._order.index(group.name))
-
-    def _inputs(self) -> frozenset[str]:
-        """The layers that are no layers before Keras 1.0, whose loader counts all that there are."""
-        layers = self._bundle.metadata.get("layers", [])
-        return frozenset(layer["name"] for layer in layers if layer.get("kind") == "InputLayer")
 
     def _groups(self) -> Iterator[_Group]:
         weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS}
@@ -232,7 +231,14 @@ class _Targeting:
         """The layout of a slot: that of the target's convention which has the axes of the source's layout."""
         if tensor.layout is None or tensor.role is None:
             return None
-        found = same_axes(tensor.layout, self._table[tensor.role])
+        convention = self._convention_of(tensor)
+        found = same_axes(tensor.layout, self._tables[convention][tensor.role])
+        if found is not None and self._own:
+            try:
+                found = rows_in(found, tensor.layout, self._source["family"], convention)
+            except LayoutError as error:
+                self._problem("layout", tensor, error.message, error.remedy)
+                return None
         if found is None:
             self._problem(
                 "unsupported",
@@ -254,6 +260,14 @@ class _Targeting:
             )
             return None
         return replace(found, gates=gate) if gate else found
+
+    def _convention_of(self, tensor: Tensor) -> KerasConvention:
+        if not self._own:
+            return self._convention
+        found = convention_for(tensor, self._convention, self._own)
+        if found not in self._tables:
+            self._tables[found] = found.table().layouts
+        return found
 
     def _alike(self) -> bool:
         """Whether source and target flatten a map in the same order, whatever the map."""
@@ -286,7 +300,7 @@ class _Targeting:
     def _reason(self, tensor: Tensor, layout: Layout) -> str:
         """Why this tensor is kept so in the target: a sentence for the plan."""
         reasons = []
-        convention = self._convention
+        convention = self._convention_of(tensor)
         source = tensor.layout
         if source is None:
             return ""
@@ -300,14 +314,14 @@ class _Targeting:
             reasons.append(f"Keras {convention.family} {convention.data_format} keeps {str(layout).partition(' ')[0]}")
         group = next((axis for axis in layout.axes if len(axis) > 1 and "C" in axis and set(axis) <= set("DHWC")), None)
         if group is not None and tensor.role is not None:
-            reasons.append(self._flatten_reason(source, layout, group))
+            reasons.append(self._flatten_reason(source, layout, group, convention))
         if source.gates and layout.gates and (source.gates != layout.gates):
             apart = "one array for each gate" if convention.keras1 else f"gates {layout.gates} in one array"
             reasons.append(f"Keras {convention.family} keeps {apart}")
         return "; ".join(reasons)
 
-    def _flatten_reason(self, source: Layout, layout: Layout, group: str) -> str:
-        convention = self._convention
+    @staticmethod
+    def _flatten_reason(source: Layout, layout: Layout, group: str, convention: KerasConvention) -> str:
         before = next((axis for axis in source.axes if sorted(axis) == sorted(group)), group)
         sizes = [layout.size(letter) for letter in group if letter != "C"]
         where = f"Keras {convention.family} {convention.data_format} flattens {' '.join(group)}"
@@ -334,8 +348,8 @@ class _Targeting:
         return {
             **{k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect")},
             "adapter": "keras-tf" if self._convention.backend == "tensorflow" else "keras-theano",
-            "data_format": self._convention.data_format,
-            "flatten_order": self._convention.flatten_order,
+            "data_format": None if self._own else self._convention.data_format,
+            "flatten_order": None if self._own else self._convention.flatten_order,
             "layers": layers,
             "keras": {
                 "backend": self._convention.backend,
@@ -344,6 +358,7 @@ class _Targeting:
                 "full_model": keep_config,
                 "attributes": attributes,
                 "optimizer": [],
+                **({"data_formats": dict(self._own)} if self._own else {}),
             },
         }
 
@@ -359,7 +374,7 @@ class _Targeting:
     def _notes(self) -> Iterator[str]:
         convention = self._convention
         reshapes = self._source.get("reshapes", [])
-        if reshapes and self._bundle.metadata.get("data_format") != convention.data_format:
+        if reshapes and not self._own and self._bundle.metadata.get("data_format") != convention.data_format:
             yield (
                 f"CHECK {', '.join(reshapes[:5])}: what a Reshape or Permute gives out depends on the data format, and "
                 "wio does not follow it: the weights before it are kept in the source's order"
@@ -369,11 +384,12 @@ class _Targeting:
                 "layers are in the source's order, which need not be the model's (checkpoints are sorted by name): "
                 "load with by_name=True, or give the order with --option layers=NAME,NAME,..."
             )
-        yield f"written for Keras {convention.family} on {convention.backend}, {convention.data_format}"
+        formats = "each layer in its own data format" if self._own else convention.data_format
+        yield f"written for Keras {convention.family} on {convention.backend}, {formats}"
         if self._source.get("full_model") and not self._keeps_config():
             yield (
                 f"weights only: the model_config of Keras {self._source['version'] or '1'} does not hold for "
-                f"Keras {convention.family} {convention.data_format}; build the model, then load_weights"
+                f"Keras {convention.family}, {formats}; build the model, then load_weights"
             )
 
     def _problem(self, kind: str, tensor: Tensor, message: str, remedy: str | None) -> None:

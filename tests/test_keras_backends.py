@@ -98,7 +98,7 @@ def test_keras_3_keeps_the_same_on_every_backend(tmp_path: Path) -> None:
 
 
 def in_keras_2(config: dict[str, Any]) -> dict[str, Any]:
-    """The model above in the words of Keras 2.2.4: those of a convolution, a Flatten and a dense layer that it saved."""
+    """The model above in the words of Keras 2.2.4, which saved one of the same layers."""
     told: dict[str, dict[str, Any]] = {
         "Conv2D": {"batch_input_shape": [None, 6, 5, 2], "filters": 3, "kernel_size": [3, 2], "activation": "linear"},
         "Dense": {"units": 4, "activation": "linear"},

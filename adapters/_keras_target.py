@@ -384,7 +384,8 @@ class _Targeting:
                 "layers are in the source's order, which need not be the model's (checkpoints are sorted by name): "
                 "load with by_name=True, or give the order with --option layers=NAME,NAME,..."
             )
-        formats = "each layer in its own data format" if self._own else convention.data_format
+        own = "each layer in its own data format, a Flatten in that of its map"
+        formats = own if self._own else convention.data_format
         yield f"written for Keras {convention.family} on {convention.backend}, {formats}"
         if self._source.get("full_model") and not self._keeps_config():
             yield (

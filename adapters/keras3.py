@@ -24,7 +24,9 @@ class Keras3(Adapter):
     description = "Keras 3: .keras, .weights.h5 and sharded .weights.json (writes into a template)"
     writes = True
     options = (
-        Option("template", "an existing .keras or .weights.h5 of the same network, whose tree is filled", writing=True),
+        Option(
+            "template", "an existing .keras or weights file of the same network, whose tree is filled", writing=True
+        ),
         Option("max_shard_size", "gigabytes in one shard of a .weights.json", (), "5", writing=True),
     )
 

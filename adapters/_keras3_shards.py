@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from wio.adapters._keras3_tree import Tree, Variable, WeightsFile
 from wio.errors import FormatError, printable
 
+MAP = ".weights.json"
 _LARGEST = 100 << 20
 
 
@@ -55,6 +57,32 @@ def read_shards(path: Path) -> Tree:
     ordered = sorted(variables.values(), key=lambda each: (place[each.path.rpartition("/")[0]], _number(each)))
     _refuse_gaps(path, ordered)
     return Tree(groups, tuple(ordered))
+
+
+def shards_of(path: Path, sizes: Mapping[str, int], most: int) -> dict[str, list[str]]:
+    """Which variables each shard holds, in order: at most ``most`` bytes, or one variable that is larger."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for variable, size in sizes.items():
+        if shards[-1] and filled + size > most:
+            shards.append([])
+            filled = 0
+        shards[-1].append(variable)
+        filled += size
+    base = path.name.removesuffix(MAP)
+    return {f"{base}_{k:05}.weights.h5": held for k, held in enumerate(shards)}
+
+
+def map_of(shards: Mapping[str, list[str]], total: int) -> str:
+    """The text of the map: for each layer's variables the shard that holds them, or the shards."""
+    files: dict[str, list[str]] = {}
+    for name, held in shards.items():
+        for variable in held:
+            named = files.setdefault("/" + variable.rpartition("/")[0], [])
+            if name not in named:
+                named.append(name)
+    weight_map = {owner: named[0] if len(named) == 1 else named for owner, named in files.items()}
+    return json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=4)
 
 
 def _number(variable: Variable) -> int:

@@ -1,4 +1,4 @@
-"""Writes ``.weights.h5`` and ``.keras`` as a tree recorded from a real one, values filled in."""
+"""Writes ``.weights.h5``, whole or in shards, and ``.keras`` as a tree recorded from a real one, values filled in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 
 from wio.adapters._hdf5 import write_attribute
 from wio.adapters._keras3_archive import WEIGHTS
+from wio.adapters._keras3_shards import MAP, map_of, shards_of
 from wio.adapters._keras3_target import FACTS, NEEDS_TEMPLATE, TEMPLATE_REMEDY
+from wio.adapters._keras3_tree import VARS
 from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem, UsageError, WioError
@@ -22,21 +24,27 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _CHUNK = 1 << 20
 
 
-def write_keras3(path: Path, bundle: Bundle, template: Bundle | None) -> None:
+def write_keras3(path: Path, bundle: Bundle, template: Bundle | None, shard_size: int) -> None:
     """Writes a bundle that a target of this format described; what it lacks, optimizer and seeds, is the template's.
 
-    A path that ends in ``.h5`` gets the weights alone. The same bundle gives the same bytes: no times, fixed versions.
+    A path that ends in ``.h5`` gets the weights alone, one that ends in ``.weights.json`` the map of shards of at most
+    ``shard_size`` bytes beside it. The same bundle gives the same bytes: no times, fixed versions.
     """
     facts = bundle.metadata.get(FACTS)
     if facts is None:
         raise UsageError(NEEDS_TEMPLATE, remedy=TEMPLATE_REMEDY)
-    members = facts.get("members") if path.suffix != ".h5" else None
+    if path.suffix == ".json" and not path.name.endswith(MAP):
+        raise UsageError(f"{path.name}: Keras loads sharded weights by a file that ends in {MAP}")
+    members = facts.get("members") if path.suffix not in (".h5", ".json") else None
     if not members and path.suffix == ".keras":
         raise UsageError(
             f"{path.name}: a .keras file holds the model's config, and this tree comes from weights alone",
             remedy="write a .weights.h5, or give --template MODEL.keras",
         )
     tensors = _checked(facts, bundle, template)
+    if path.suffix == ".json":
+        _write_shards(path, facts, tensors, shard_size)
+        return
     with atomic_output(path) as temporary:
         if not members:
             _write_tree(temporary, facts, tensors)
@@ -70,6 +78,20 @@ def _checked(facts: Mapping[str, Any], bundle: Bundle, template: Bundle | None) 
     if problems:
         raise WioError(f"the bundle does not fit the tree: {len(problems)} problems", problems)
     return found
+
+
+def _write_shards(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], shard_size: int) -> None:
+    """The shards, each with the groups of its variables, then the map, which is what a reader opens."""
+    shards = shards_of(path, {name: tensor.nbytes for name, tensor in tensors.items()}, shard_size)
+    for name, held in shards.items():
+        folders = {"/".join(variable.split("/")[:k]) for variable in held for k in range(variable.count("/") + 1)}
+        # The name of a layer stands on its group of variables, and there it is wanted where only inner ones have any.
+        wanted = folders | {f"{folder}/{VARS}".lstrip("/") for folder in folders}
+        groups = {group: attributes for group, attributes in facts["groups"].items() if group in wanted}
+        with atomic_output(path.with_name(name)) as temporary:
+            _write_tree(temporary, {**facts, "groups": groups}, {variable: tensors[variable] for variable in held})
+    with atomic_output(path) as temporary:
+        temporary.write_text(map_of(shards, sum(tensor.nbytes for tensor in tensors.values())), "utf-8")
 
 
 def _write_tree(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

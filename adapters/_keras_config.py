@@ -29,6 +29,7 @@ class DeclaredWeight:
     module: str
     leaves: tuple[str, ...]
     trainable: bool
+    data_format: str | None
 
     def spelled_like(self, weight_name: str) -> bool:
         """Whether a name ends as this array's may: ``kernel:0``, ``kernel_1``, ``conv1_W``."""
@@ -66,7 +67,9 @@ class KerasModel:
             raise FormatError(f"its model_config is malformed: {error!r}") from None
         # Flatten takes its default from elsewhere than the layers do (2.1.6), so it speaks only where no layer does.
         self.formats = sorted({each for name, each in told if name != "Flatten"} or {each for _, each in told})
-        self.data_format = told_format or (self.formats[0] if len(self.formats) == 1 else None)
+        # Layers of either format in one model: none of them speaks for the others.
+        self.mixed = len(self.formats) > 1
+        self.data_format = told_format or (None if self.mixed or not self.formats else self.formats[0])
         self._told = told_format
         self._names = names
         try:
@@ -128,7 +131,7 @@ class KerasModel:
             return self._wrapper(class_name, name, config, inputs, depth)
         network = net_layer(name, class_name, config)
         incoming = _as_told(inputs[0] if inputs else None, network, self.data_format)
-        weights = weights_of(class_name, config, self._version)
+        weights = weights_of(class_name, config, self._version, self._backend)
         declared = None
         if weights is not None:
             convention = self._convention(config)
@@ -139,9 +142,12 @@ class KerasModel:
                     name,
                     w.leaves,
                     w.trainable,
+                    data_format(config),
                 )
                 for w in weights
             )
+        if class_name == "Permute" and self.mixed:
+            return DeclaredLayer(name, class_name, None, ()), _permuted(incoming, config["dims"])
         flow = flow_of(class_name, config, network, [incoming, *inputs[1:]])
         return DeclaredLayer(name, class_name, config.get("epsilon"), declared), flow
 
@@ -177,8 +183,11 @@ class KerasModel:
 
 
 def _as_told(incoming: FeatureMap | None, layer: NetLayer, told: str | None) -> FeatureMap | None:
-    """The incoming map, its axes named by the layer's data format, or by the file's where the layer has none."""
-    if incoming is None or incoming.axes is not None or incoming.flat:
+    """The incoming map, its axes named by the layer's data format, or by the file's where the layer has none.
+
+    A layer reads what it is given in its own format, whatever the layer before it meant by the axes.
+    """
+    if incoming is None or incoming.flat:
         return incoming
     rank = len(incoming.sizes)
     letters = layer.attributes.get("letters") or {2: "W", 3: "HW", 4: "DHW"}.get(rank, "")
@@ -188,7 +197,17 @@ def _as_told(incoming: FeatureMap | None, layer: NetLayer, told: str | None) -> 
     if declared is None or len(letters) + 1 != rank:
         return incoming
     axes = ("C", *letters) if declared != CHANNELS_LAST and letters != "W" else (*letters, "C")
+    if incoming.axes is not None and (own is None or sorted(incoming.axes) != sorted(axes)):
+        return incoming
     return FeatureMap(axes, incoming.sizes)
+
+
+def _permuted(incoming: FeatureMap | None, dims: Sequence[int]) -> FeatureMap | None:
+    """What Permute gives out. Followed only where a model mixes data formats: elsewhere another format has another."""
+    if incoming is None or incoming.flat or sorted(dims) != list(range(1, len(incoming.sizes) + 1)):
+        return None
+    axes = tuple(incoming.axes[dim - 1] for dim in dims) if incoming.axes else None
+    return FeatureMap(axes, tuple(incoming.sizes[dim - 1] for dim in dims))
 
 
 def _both_ways(out: FeatureMap | None, mode: Any) -> FeatureMap | None:

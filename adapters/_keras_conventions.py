@@ -14,16 +14,29 @@ from wio.roles import PER_CHANNEL
 
 CHANNELS_LAST, CHANNELS_FIRST = "channels_last", "channels_first"
 DATA_FORMATS = (CHANNELS_LAST, CHANNELS_FIRST)
-VERSIONS = ("1.2", "2.0", "2.2")
+VERSIONS = ("0.3", "1.2", "2.0", "2.2")
+# Layers that came with Keras 1.
+_NOT_IN_0_3 = (
+    "conv_transpose",
+    "depthwise",
+    "separable",
+    "conv_lstm",
+    "locally_connected",
+    "layer_norm",
+    "instance_norm",
+)
 
 
 def version_family(version: str | None) -> str:
     """Which of VERSIONS a ``keras_version`` follows. A file without that attribute is Keras 1 (keras 2.2.4 saving.py).
 
-    2.0 stands for 2.0 and 2.1, where Flatten is plain; 2.2 for everything later, Keras 3's legacy files included.
+    0.3 stands for what came before 1.0; 2.0 for 2.0 and 2.1, where Flatten is plain; 2.2 for everything later, Keras
+    3's legacy files included.
     """
-    if version is None or version.startswith(("0.", "1.")):
+    if version is None or version.startswith("1."):
         return "1.2"
+    if version.startswith("0."):
+        return "0.3"
     return "2.0" if version.startswith(("2.0.", "2.1.")) else "2.2"
 
 
@@ -52,7 +65,12 @@ class KerasConvention:
 
     @property
     def keras1(self) -> bool:
-        return self.family == "1.2"
+        return self.family in ("0.3", "1.2")
+
+    @property
+    def spread(self) -> str:
+        """What running_std or moving_variance is: the standard deviation up to 1.0.5, the variance later."""
+        return "batch_norm.std" if self.family == "0.3" else "batch_norm.variance"
 
     @property
     def first(self) -> bool:
@@ -69,7 +87,8 @@ class KerasConvention:
     def conv(self, letters: str) -> str:
         """The kernel of a convolution over the given spatial letters."""
         if self.keras1 and letters == "W":
-            return self._flip("W1IO")
+            # keras 0.3.3 convolutional.py: W_shape = (nb_filter, input_dim, filter_length, 1), as in 1.0
+            return self._flip("OIW1" if self.family == "0.3" else "W1IO")
         if self.keras1 and self.first:
             return self._flip(f"OI{letters}")
         return self._flip(f"{letters}IO")
@@ -163,7 +182,7 @@ class KerasConvention:
         }
         for kind in ("conv", "conv_transpose", "depthwise", "separable", "dense"):
             table[f"{kind}.bias"] = ("O",)
-        table |= dict.fromkeys(PER_CHANNEL, vectors)
+        table |= {role: vectors for role in PER_CHANNEL if role != "batch_norm.variance"} | {self.spread: vectors}
         for kind, gates in (("lstm", "ifco"), ("gru", "zrh")):
             table[f"{kind}.kernel"] = tuple(f"{row}(GU) G={gates}" for row in rows)
             table[f"{kind}.recurrent_kernel"] = (f"I(GU) G={gates}",)
@@ -184,6 +203,8 @@ class KerasConvention:
     @property
     def _lacking(self) -> tuple[str, ...]:
         """The kinds of layers that this Keras does not have."""
+        if self.family == "0.3":
+            return _NOT_IN_0_3
         return ("depthwise",) if self.keras1 else ("maxout", "highway")
 
     def _flip(self, layout: str) -> str:

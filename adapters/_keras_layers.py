@@ -6,6 +6,7 @@ A class that is not here has no roles: its weights stay undeclared until the use
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,7 @@ def spatial_letters(class_name: str) -> str | None:
     return _SPATIAL_CLASSES[class_name][1] if class_name in _SPATIAL_CLASSES else None
 
 
-def weights_of(class_name: str, config: Config, version: str | None) -> tuple[Weight, ...] | None:
+def weights_of(class_name: str, config: Config, version: str | None, backend: str) -> tuple[Weight, ...] | None:
     """The arrays of one plain layer in Keras's order, or None for a class whose arrays are not known."""
     bias = bool(config.get("use_bias", config.get("bias", True)))
     if class_name in _SPATIAL_CLASSES:
@@ -91,7 +92,7 @@ def weights_of(class_name: str, config: Config, version: str | None) -> tuple[We
     if class_name in ("Dense", "TimeDistributedDense"):
         return _kernel_and_bias("dense", bias)
     if class_name == "BatchNormalization":
-        return _batch_norm(config, version)
+        return _batch_norm(config, version, backend)
     if class_name == "LayerNormalization":
         return _scale_and_center("layer_norm", config)
     if class_name in _RECURRENT:
@@ -128,17 +129,25 @@ def _scale_and_center(kind: str, config: Config) -> tuple[Weight, ...]:
     return gamma + beta
 
 
-def _batch_norm(config: Config, version: str | None) -> tuple[Weight, ...] | None:
-    # running_std is the standard deviation up to 1.0.5, on TensorFlow the variance in 1.0.6, the variance after;
-    # the attribute keras_version came with 1.0.7. Without it nobody can know, so it stays undeclared.
-    variance = None if version is None or version.startswith("0.") else "batch_norm.variance"
-    if variance is None:
+def _batch_norm(config: Config, version: str | None, backend: str) -> tuple[Weight, ...] | None:
+    # The attribute keras_version came with 1.0.7. Without it nobody can know what running_std is.
+    if version is None:
         return None
     return (
         *_scale_and_center("batch_norm", config),
         Weight("batch_norm.mean", ("moving_mean", "running_mean"), trainable=False),
-        Weight(variance, ("moving_variance", "running_std"), trainable=False),
+        Weight(_spread(version, backend), ("moving_variance", "running_std"), trainable=False),
     )
+
+
+def _spread(version: str, backend: str) -> str:
+    """What running_std holds: the standard deviation up to 1.0.5 and, on Theano, in 1.0.6; the variance after.
+
+    Sources: keras 0.3.3, 1.0.5, 1.0.6 and 1.0.7, ``normalization.py`` and ``normalize_batch_in_training``.
+    """
+    old = version.startswith("0.") or re.match(r"1\.0\.[0-5](?!\d)", version)
+    last = backend == "theano" and re.match(r"1\.0\.6(?!\d)", version)
+    return "batch_norm.std" if old or last else "batch_norm.variance"
 
 
 def _recurrent(class_name: str, config: Config, bias: bool) -> tuple[Weight, ...]:

@@ -3,128 +3,54 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import H5File
 from wio.adapters._keras_config import DeclaredLayer, KerasModel
 from wio.adapters._keras_conventions import KerasConvention, version_family
+from wio.adapters._keras_file import (
+    BACKENDS,
+    WEIGHTS,
+    left_by_wio,
+    receipt_left,
+    root_of,
+    short,
+    text_attribute,
+    version_of,
+)
 from wio.adapters._keras_graph import batch_norms
 from wio.adapters._keras_writer import DECLARATIONS
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, LayoutError, WioError
 from wio.layout import Layout
 
-WEIGHTS = "model_weights"
 OPTIMIZER = "optimizer_weights"
 # Weights that a model of Keras 3 has beside its layers; layer_names does not list the group (legacy_h5_format.py).
 TOP_LEVEL = "top_level_model_weights"
-BACKENDS = ("tensorflow", "theano")
-
-
-def evidence_of(path: Path) -> str | None:
-    """What a file that names no backend, or an unknown one, offers as evidence."""
-    file = H5File(path)
-    backend = backend_of(file)
-    if backend is not None:
-        return f"the file names backend {backend!r}, whose kernels wio does not know to be flipped or not"
-    names = _weight_names(file)
-    if not names:
-        return None
-    suffixed = sum(name.endswith(":0") for name in names)
-    what = "TensorFlow writes that suffix, Theano does not" if suffixed else "Theano writes none, TensorFlow writes it"
-    return (
-        f"the file does not name its backend, and Theano's kernels run backwards; evidence: {suffixed} of "
-        f"{len(names)} weight names end in ':0' ({what}, but a file can be converted and keep its names)"
-    )
-
-
-def short(backend: str) -> str:
-    return "tf" if backend == "tensorflow" else backend
-
-
-def sniffed_backend(path: Path) -> tuple[bool, str | None]:
-    """Whether an HDF5 file is of Keras 1 or 2, and the backend that it names."""
-    try:
-        file = H5File(path)
-        if file.strings(_root(file), "layer_names") is None:
-            return False, None
-        return True, backend_of(file)
-    except (OSError, FormatError):
-        return False, None
-
-
-def _root(file: H5File) -> str:
-    """The group that lists the layers: ``model_weights`` in a full model, the file itself in a weights file."""
-    attributes = file.group("/").attrs
-    listed = any(name.startswith("layer_names") for name in attributes)
-    return "/" if listed or not file.has(WEIGHTS) else WEIGHTS
-
-
-def _text_attribute(file: H5File, group: str, name: str) -> str | None:
-    value = file.group(group).attrs.get(name)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else None
-
-
-def backend_of(file: H5File) -> str | None:
-    """The ``backend`` attribute: of the file, or of its weights group (keras >= 2.0.0 writes both).
-
-    Keras 1 has none; in a file that wio wrote for it, what wio left there says it.
-    """
-    named = _text_attribute(file, "/", "backend") or _text_attribute(file, _root(file), "backend")
-    return named or (_left_by_wio(file) or {}).get("backend")
-
-
-def _left_by_wio(file: H5File) -> dict[str, Any] | None:
-    """What wio keeps of backend, roles and layouts in a weights file it wrote; None if there is nothing."""
-    if not file.has(DECLARATIONS):
-        return None
-    try:
-        document = json.loads(bytes(file.dataset(DECLARATIONS).load()))
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict) or document.get("wio") != 1 or not isinstance(document.get("tensors"), dict):
-        raise FormatError(f"{file.name}: the dataset {DECLARATIONS!r} is not what wio writes there")
-    return document
-
-
-def receipt_left(file: H5File) -> dict[str, Any] | None:
-    """The receipt that wio left in a weights file it wrote, or None."""
-    receipt = (_left_by_wio(file) or {}).get("receipt")
-    if receipt is not None and not isinstance(receipt, dict):
-        raise FormatError(f"{file.name}: the receipt is no JSON object")
-    return receipt
-
-
-def _weight_names(file: H5File) -> list[str]:
-    root = _root(file)
-    layers = file.strings(root, "layer_names") or []
-    return [name for layer in layers for name in file.strings(f"{root}/{layer}", "weight_names") or []]
+_LARGEST_CONFIG = 64 << 20
 
 
 class Reading:
     """One pass over one file: tensors in the file's order, and everything else as metadata."""
 
-    def __init__(self, file: H5File, backend: str, told_format: str | None) -> None:
+    def __init__(self, file: H5File, backend: str, told_format: str | None, config: Path | None = None) -> None:
         self._file, self._backend = file, backend
-        self._root = _root(file)
-        self._version = _text_attribute(file, self._root, "keras_version") or _text_attribute(
-            file, "/", "keras_version"
-        )
+        self._root = root_of(file)
+        self._numbered = early.numbered_names(file)
+        self._version = version_of(file) if self._numbered is None else early.VERSION
         self._told = told_format
         self._batch_norms: dict[str, str] = {}
-        self._model = self._parse_config()
+        self._model = self._parse_config(config)
         self._declared = {layer.name: layer for layer in self._model.layers} if self._model else {}
         self._kept = self._kept_declarations()
 
     def bundle(self) -> Bundle:
-        names = self._file.strings(self._root, "layer_names")
+        names = self._layer_names()
         if names is None:
-            raise FormatError(
-                f"{self._file.name}: no layer_names: not a weights file of Keras 1 or 2",
-                remedy="files of Keras before 1.0 (nb_layers, param_N) name no layers and are not read yet",
-            )
+            raise FormatError(f"{self._file.name}: no layer_names and no nb_layers: not a weights file of Keras 1 or 2")
         repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
         if repeated:
             raise FormatError(f"{self._file.name}: layers are named twice: {sorted(repeated)[:5]}")
@@ -141,6 +67,14 @@ class Reading:
         tensors += self._optimizer()
         return Bundle(tensors, self._metadata(layers))
 
+    def _layer_names(self) -> list[str] | None:
+        return self._file.strings(self._root, "layer_names") if self._numbered is None else list(self._numbered)
+
+    def _stored_names(self, layer: str, group: str) -> list[str]:
+        if self._numbered is not None:
+            return self._numbered[layer]
+        return self._file.strings(group, "weight_names") or []
+
     def _layer_record(self, name: str, found: list[tuple[Tensor, str]]) -> dict[str, Any]:
         record: dict[str, Any] = {"name": name, "tensors": [tensor.name for tensor, _ in found]}
         record["stored_as"] = [stored for _, stored in found]
@@ -153,9 +87,8 @@ class Reading:
 
     def _layer(self, layer: str) -> list[tuple[Tensor, str]]:
         group = f"{self._root.rstrip('/')}/{layer}"
-        weight_names = self._file.strings(group, "weight_names") or []
-        declared = self._declared.get(layer)
-        matched = _matched(declared, weight_names)
+        weight_names = self._stored_names(layer, group)
+        matched = _matched(self._declared.get(layer), weight_names, named=self._numbered is None)
         found = []
         for k, weight_name in enumerate(weight_names):
             short = weight_name.removesuffix(":0")
@@ -210,25 +143,46 @@ class Reading:
             )
         return found
 
-    def _parse_config(self) -> KerasModel | None:
-        text = _text_attribute(self._file, "/", "model_config")
+    def _parse_config(self, beside: Path | None) -> KerasModel | None:
+        text = text_attribute(self._file, "/", "model_config")
+        if beside is not None and text is not None:
+            raise FormatError(f"{self._file.name}: has a model_config of its own", remedy="leave out option config")
+        where = self._file.name if beside is None else beside.name
+        if beside is not None:
+            text = _small_text(beside)
         if text is None:
             return None
         try:
             config = json.loads(text)
         except (ValueError, RecursionError):
-            raise FormatError(f"{self._file.name}: its model_config is no JSON") from None
+            raise FormatError(f"{where}: its model_config is no JSON") from None
         try:
-            names = self._file.strings(self._root, "layer_names") or []
-            model = KerasModel(config, self._version, self._backend, self._told, names)
+            if beside is not None and isinstance(config, dict):
+                config = self._beside(config)
+            model = KerasModel(config, self._version, self._backend, self._told, self._layer_names() or [])
         except WioError as error:
-            raise FormatError(f"{self._file.name}: {error.message}") from None
+            raise FormatError(f"{where}: {error.message}", remedy=error.remedy) from None
         self._batch_norms = batch_norms(config, model.data_format)
         return model
 
+    def _beside(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The ``to_json()`` of the model, which knows the version where weights of Keras 1 alone do not.
+
+        It has ``keras_version`` since 1.0, ``backend`` since 2.0 (keras 1.0.5 and 2.2.4 topology.py, _updated_config).
+        """
+        if self._numbered is not None:
+            return early.in_later_words(config, len(self._numbered))
+        named = config.get("backend")
+        if named in BACKENDS and named != self._backend:
+            raise FormatError(f"it is of a model on {named}", remedy=f"read the weights as keras-{short(named)}")
+        version = config.get("keras_version")
+        if self._version is None and isinstance(version, str):
+            self._version = version
+        return config
+
     def _kept_declarations(self) -> dict[str, tuple[str | None, str | None, str]]:
         """Roles and layouts that wio left in a weights file it wrote; the file itself has no place for them."""
-        document = _left_by_wio(self._file)
+        document = left_by_wio(self._file)
         if document is None or document.get("backend") != self._backend:
             return {}
         try:
@@ -254,11 +208,12 @@ class Reading:
             group: {
                 name: value
                 for name, value in self._file.attributes(group).items()
-                if not name.startswith(("layer_names", "weight_names"))
+                if not name.startswith(("layer_names", "weight_names", early.LAYERS))
             }
             for group in groups
         }
-        data_format = self._model.data_format if self._model else self._told
+        mixed = self._model is not None and self._model.mixed
+        data_format = None if mixed else self._model.data_format if self._model else self._told
         family = version_family(self._version)
         return {
             "adapter": f"keras-{short(self._backend)}",
@@ -278,14 +233,30 @@ class Reading:
                 ],
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
                 **({"receipt": receipt} if (receipt := receipt_left(self._file)) is not None else {}),
+                **({"data_formats": self._own_formats()} if mixed else {}),
             },
         }
 
+    def _own_formats(self) -> dict[str, str]:
+        """The data format of each layer that has one, for a model that mixes them."""
+        weights = [weight for layer in self._declared.values() for weight in layer.weights or ()]
+        return {weight.module: weight.data_format for weight in weights if weight.data_format is not None}
 
-def _matched(declared: DeclaredLayer | None, weight_names: Iterable[str]) -> tuple[Any, ...] | None:
+
+def _matched(declared: DeclaredLayer | None, weight_names: Sequence[str], named: bool) -> tuple[Any, ...] | None:
     """What the config declares of each array, if order, number and names all agree; None if anything does not."""
-    names = list(weight_names)
-    if declared is None or declared.weights is None or len(declared.weights) != len(names):
+    if declared is None or declared.weights is None or len(declared.weights) != len(weight_names):
         return None
-    agree = all(weight.spelled_like(name) for weight, name in zip(declared.weights, names, strict=True))
-    return declared.weights if agree else None
+    agree = all(weight.spelled_like(name) for weight, name in zip(declared.weights, weight_names, strict=True))
+    return declared.weights if agree or not named else None
+
+
+def _small_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LARGEST_CONFIG:
+            raise FormatError(f"{path.name}: larger than a model's JSON can be")
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise FormatError(f"{path.name}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise FormatError(f"{path.name}: is no text") from None

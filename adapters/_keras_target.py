@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wio.adapter import Slot, Target
+from wio.adapters import _keras_early as early
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
+from wio.adapters._keras_mixed import convention_for, rows_in
 from wio.bundle import Bundle, Tensor
-from wio.errors import Problem
+from wio.errors import LayoutError, Problem
 from wio.layout import Layout
-from wio.roles import NOT_WEIGHTS, same_axes
+from wio.roles import NOT_WEIGHTS, WAYS_ON, same_axes
 from wio.target import made_up
 
 # The full version that each family's files name; what Keras 2 loaders test is only the part before the first dot.
-_WRITTEN_VERSION = {"1.2": "1.2.2", "2.0": "2.0.5", "2.2": "2.2.4"}
+_WRITTEN_VERSION = {"0.3": "0.3.3", "1.2": "1.2.2", "2.0": "2.0.5", "2.2": "2.2.4"}
 _LEAVES: dict[str, tuple[str, str]] = {
     "kernel": ("kernel", "W"),
     "recurrent_kernel": ("recurrent_kernel", "U"),
@@ -26,6 +28,7 @@ _LEAVES: dict[str, tuple[str, str]] = {
     "beta": ("beta", "beta"),
     "mean": ("moving_mean", "running_mean"),
     "variance": ("moving_variance", "running_std"),
+    "std": ("running_std", "running_std"),
     "table": ("embeddings", "W"),
     "alpha": ("alpha", "alphas"),
     "carry_kernel": ("W_carry", "W_carry"),
@@ -33,6 +36,8 @@ _LEAVES: dict[str, tuple[str, str]] = {
 }
 _ORDER = {part: place for place, part in enumerate(_LEAVES)}
 _ONLY_KERAS_1 = ("maxout", "highway")
+# Before 1.0 arrays have numbers, in Keras 1 names like conv1_W, later conv1/kernel.
+_NAMING = {"0.3": 0, "1.2": 1, "2.0": 2, "2.2": 2}
 _NOT_IN_KERAS_1 = ("depthwise",)
 
 
@@ -51,7 +56,12 @@ def keras_target(bundle: Bundle, backend: str, options: Mapping[str, str]) -> Ta
     known_format = options.get("data_format") or bundle.metadata.get("data_format")
     convention = KerasConvention(options["keras"], backend, known_format or CHANNELS_LAST)
     same_format = known_format == bundle.metadata.get("data_format")
-    if (source.get("family"), source.get("backend")) == (convention.family, backend) and same_format:
+    same_keras = (source.get("family"), source.get("backend")) == (convention.family, backend)
+    if (
+        same_keras
+        and same_format
+        and all(t.role in (None, *convention.table().layouts, *NOT_WEIGHTS) for t in bundle.values())
+    ):
         return _unchanged(bundle)
     return _Targeting(bundle, convention, source, options).target()
 
@@ -88,8 +98,11 @@ class _Targeting:
         self._bundle, self._convention, self._source = bundle, convention, source
         self._table = convention.table().layouts
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
-        self._same_names = bool(source) and (source["family"] == "1.2") == convention.keras1
+        self._same_names = bool(source) and _NAMING.get(source["family"]) == _NAMING.get(convention.family)
         self._told_format = options.get("data_format")
+        # Of a model that mixes data formats: that of each layer, which stays as long as no other is asked for.
+        self._own: Mapping[str, str] = {} if self._told_format else source.get("data_formats", {})
+        self._tables = {convention: self._table}
         # Keras lists the weights of a nested model trained ones first, which no order of roles gives again.
         self._in_keras_order = bool(source) or bundle.metadata.get("adapter") == "keras3"
         self._order = [name for name in options.get("layers", "").split(",") if name]
@@ -107,6 +120,8 @@ class _Targeting:
             made = list(self._group_slots(group))
             slots += [slot for slot, _ in made]
             layers.append({"name": group.name, "tensors": [s.name for s, _ in made], "stored_as": [n for _, n in made]})
+        if self._convention.family == "0.3":
+            slots, layers = early.numbered(slots, layers, self._bundle.metadata.get("layers", []))
         return Target(tuple(slots), self._metadata(layers), dropped, tuple(self._problems), tuple(self._notes()))
 
     def _ordered(self, groups: list[_Group]) -> list[_Group]:
@@ -173,9 +188,8 @@ class _Targeting:
         kind = tensor.role.partition(".")[0]
         lacking = _NOT_IN_KERAS_1 if self._convention.keras1 else _ONLY_KERAS_1
         if tensor.role not in self._table or kind in lacking:
-            self._problem(
-                "unsupported", tensor, f"Keras {self._convention.family} has no layer with a {tensor.role}", None
-            )
+            message = f"Keras {self._convention.family} has no layer with a {tensor.role}"
+            self._problem("unsupported", tensor, message, WAYS_ON.get(tensor.role))
             return False
         return True
 
@@ -189,7 +203,8 @@ class _Targeting:
             if kind == "batch_norm":
                 by_module.setdefault(tensor.layer, {})[part] = tensor
         for module, parts in by_module.items():
-            lacking = [part for part in ("gamma", "beta", "mean", "variance") if part not in parts]
+            spread = self._convention.spread.partition(".")[2]
+            lacking = [part for part in ("gamma", "beta", "mean", spread) if part not in parts]
             if lacking:
                 self._problem(
                     "missing",
@@ -219,7 +234,14 @@ class _Targeting:
         """The layout of a slot: that of the target's convention which has the axes of the source's layout."""
         if tensor.layout is None or tensor.role is None:
             return None
-        found = same_axes(tensor.layout, self._table[tensor.role])
+        convention = self._convention_of(tensor)
+        found = same_axes(tensor.layout, self._tables[convention][tensor.role])
+        if found is not None and self._own:
+            try:
+                found = rows_in(found, tensor.layout, self._source["family"], convention)
+            except LayoutError as error:
+                self._problem("layout", tensor, error.message, error.remedy)
+                return None
         if found is None:
             self._problem(
                 "unsupported",
@@ -241,6 +263,14 @@ class _Targeting:
             )
             return None
         return replace(found, gates=gate) if gate else found
+
+    def _convention_of(self, tensor: Tensor) -> KerasConvention:
+        if not self._own:
+            return self._convention
+        found = convention_for(tensor, self._convention, self._own)
+        if found not in self._tables:
+            self._tables[found] = found.table().layouts
+        return found
 
     def _alike(self) -> bool:
         """Whether source and target flatten a map in the same order, whatever the map."""
@@ -273,7 +303,7 @@ class _Targeting:
     def _reason(self, tensor: Tensor, layout: Layout) -> str:
         """Why this tensor is kept so in the target: a sentence for the plan."""
         reasons = []
-        convention = self._convention
+        convention = self._convention_of(tensor)
         source = tensor.layout
         if source is None:
             return ""
@@ -287,14 +317,14 @@ class _Targeting:
             reasons.append(f"Keras {convention.family} {convention.data_format} keeps {str(layout).partition(' ')[0]}")
         group = next((axis for axis in layout.axes if len(axis) > 1 and "C" in axis and set(axis) <= set("DHWC")), None)
         if group is not None and tensor.role is not None:
-            reasons.append(self._flatten_reason(source, layout, group))
+            reasons.append(self._flatten_reason(source, layout, group, convention))
         if source.gates and layout.gates and (source.gates != layout.gates):
             apart = "one array for each gate" if convention.keras1 else f"gates {layout.gates} in one array"
             reasons.append(f"Keras {convention.family} keeps {apart}")
         return "; ".join(reasons)
 
-    def _flatten_reason(self, source: Layout, layout: Layout, group: str) -> str:
-        convention = self._convention
+    @staticmethod
+    def _flatten_reason(source: Layout, layout: Layout, group: str, convention: KerasConvention) -> str:
         before = next((axis for axis in source.axes if sorted(axis) == sorted(group)), group)
         sizes = [layout.size(letter) for letter in group if letter != "C"]
         where = f"Keras {convention.family} {convention.data_format} flattens {' '.join(group)}"
@@ -321,8 +351,8 @@ class _Targeting:
         return {
             **{k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect")},
             "adapter": "keras-tf" if self._convention.backend == "tensorflow" else "keras-theano",
-            "data_format": self._convention.data_format,
-            "flatten_order": self._convention.flatten_order,
+            "data_format": None if self._own else self._convention.data_format,
+            "flatten_order": None if self._own else self._convention.flatten_order,
             "layers": layers,
             "keras": {
                 "backend": self._convention.backend,
@@ -331,6 +361,7 @@ class _Targeting:
                 "full_model": keep_config,
                 "attributes": attributes,
                 "optimizer": [],
+                **({"data_formats": dict(self._own)} if self._own else {}),
             },
         }
 
@@ -346,7 +377,7 @@ class _Targeting:
     def _notes(self) -> Iterator[str]:
         convention = self._convention
         reshapes = self._source.get("reshapes", [])
-        if reshapes and self._bundle.metadata.get("data_format") != convention.data_format:
+        if reshapes and not self._own and self._bundle.metadata.get("data_format") != convention.data_format:
             yield (
                 f"CHECK {', '.join(reshapes[:5])}: what a Reshape or Permute gives out depends on the data format, and "
                 "wio does not follow it: the weights before it are kept in the source's order"
@@ -356,11 +387,13 @@ class _Targeting:
                 "layers are in the source's order, which need not be the model's (checkpoints are sorted by name): "
                 "load with by_name=True, or give the order with --option layers=NAME,NAME,..."
             )
-        yield f"written for Keras {convention.family} on {convention.backend}, {convention.data_format}"
+        own = "each layer in its own data format, a Flatten in that of its map"
+        formats = own if self._own else convention.data_format
+        yield f"written for Keras {convention.family} on {convention.backend}, {formats}"
         if self._source.get("full_model") and not self._keeps_config():
             yield (
                 f"weights only: the model_config of Keras {self._source['version'] or '1'} does not hold for "
-                f"Keras {convention.family} {convention.data_format}; build the model, then load_weights"
+                f"Keras {convention.family}, {formats}; build the model, then load_weights"
             )
 
     def _problem(self, kind: str, tensor: Tensor, message: str, remedy: str | None) -> None:

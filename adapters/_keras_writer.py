@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import write_attribute
 from wio.atomic import atomic_output
 from wio.bundle import Bundle
@@ -31,9 +32,15 @@ def write_keras(path: Path, bundle: Bundle) -> None:
         for layer in bundle.metadata["layers"]:
             group = root.require_group(layer["name"])
             _write_arrays(group, bundle, layer["tensors"], layer["stored_as"])
-            _write_names(group, "weight_names", layer["stored_as"], facts)
+            if facts["family"] == "0.3":
+                group.attrs[early.PARAMS] = len(layer["tensors"])
+            else:
+                _write_names(group, "weight_names", layer["stored_as"], facts)
         listed = [layer["name"] for layer in bundle.metadata["layers"] if not layer.get("unlisted")]
-        _write_names(root, "layer_names", listed, facts)
+        if facts["family"] != "0.3":
+            _write_names(root, "layer_names", listed, facts)
+        elif listed != [early.GRAPH]:
+            root.attrs[early.LAYERS] = len(listed)
         for name in facts["optimizer"]:
             tensors = [t for t in bundle.values() if t.layer == name]
             stored = [(t.origin or t.name).removeprefix(f"{name}/") for t in tensors]

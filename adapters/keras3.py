@@ -6,11 +6,13 @@ so what its variables are is for the user to declare. Sources: keras 3.15 ``src/
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from wio.adapter import Adapter, Convention, Option, Target
 from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, KerasConvention, agreed
 from wio.bundle import Bundle
+from wio.errors import UsageError
 from wio.layout import Layout
 
 # A layer that Keras 2 has and Keras 3 has not.
@@ -22,7 +24,10 @@ class Keras3(Adapter):
     description = "Keras 3: .keras, .weights.h5 and sharded .weights.json (writes into a template)"
     writes = True
     options = (
-        Option("template", "an existing .keras or .weights.h5 of the same network, whose tree is filled", writing=True),
+        Option(
+            "template", "an existing .keras or weights file of the same network, whose tree is filled", writing=True
+        ),
+        Option("max_shard_size", "gigabytes in one shard of a .weights.json", (), "5", writing=True),
     )
 
     def sniff(self, path: Path) -> int:
@@ -64,7 +69,18 @@ class Keras3(Adapter):
 
         settled = self.checked(options, writing=True)
         template = self.read(Path(settled["template"])) if "template" in settled else None
-        write_keras3(path, bundle, template)
+        write_keras3(path, bundle, template, _bytes(settled["max_shard_size"]))
+
+
+def _bytes(gigabytes: str) -> int:
+    """Gigabytes as Keras counts them (keras 3.15 saving_lib.py, ShardedH5IOStore)."""
+    try:
+        found = float(gigabytes) * 1024**3
+        if found > 0 and math.isfinite(found):
+            return int(found)
+    except ValueError:
+        pass
+    raise UsageError(f"keras3: option max_shard_size takes a number of gigabytes, not {gigabytes!r}")
 
 
 def _convention(data_format: str) -> Convention:

@@ -30,6 +30,11 @@ class _KerasHDF5(Adapter):
             writing=True,
         ),
         Option(
+            "config",
+            "the JSON file of the model's to_json(), for weights without a model_config",
+            reading=True,
+        ),
+        Option(
             "layers",
             "the layers in the model's order, NAME,NAME,...: for loading by order where the source has lost it",
             writing=True,
@@ -43,13 +48,13 @@ class _KerasHDF5(Adapter):
                     return 0
         except OSError:
             return 0
-        from wio.adapters._keras_reading import BACKENDS, sniffed_backend
+        from wio.adapters._keras_file import BACKENDS, sniffed_backend
 
         is_keras, backend = sniffed_backend(path)
         return 20 if is_keras and (backend not in BACKENDS or backend == self.backend) else 0
 
     def evidence(self, path: Path) -> str | None:
-        from wio.adapters._keras_reading import evidence_of
+        from wio.adapters._keras_file import evidence_of
 
         return evidence_of(path)
 
@@ -66,7 +71,8 @@ class _KerasHDF5(Adapter):
         return agreed([KerasConvention(family, self.backend, each).table() for each in formats])
 
     def read(self, path: Path, **options: str) -> Bundle:
-        from wio.adapters._keras_reading import BACKENDS, Reading, backend_of, short
+        from wio.adapters._keras_file import BACKENDS, backend_of, short
+        from wio.adapters._keras_reading import Reading
 
         options = self.checked(options, writing=False)
         file = H5File(path)
@@ -75,10 +81,11 @@ class _KerasHDF5(Adapter):
             raise FormatError(
                 f"{path.name}: the file says that its backend is {named}", remedy=f"read it as keras-{short(named)}"
             )
-        return Reading(file, self.backend, options.get("data_format")).bundle()
+        config = Path(options["config"]) if "config" in options else None
+        return Reading(file, self.backend, options.get("data_format"), config).bundle()
 
     def receipt(self, path: Path) -> dict[str, Any] | None:
-        from wio.adapters._keras_reading import receipt_left
+        from wio.adapters._keras_file import receipt_left
 
         return receipt_left(H5File(path))
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 LAYERS = HERE / "data" / "real_frameworks" / "keras_layers"
 RUN_LAYERS = HERE / "judges" / "run_layers.py"
 FORMATS = ("channels_last", "channels_first")
-FAMILIES = {"122": "1.2", "205": "2.0", "224": "2.2", "315": "2.2"}
+FAMILIES = {"033": "0.3", "105": "1.2", "106": "1.2", "122": "1.2", "205": "2.0", "224": "2.2", "315": "2.2"}
 TOLERANCE = 1e-5
 
 

@@ -386,6 +386,49 @@ def test_shards_hold_what_one_file_holds(big: Any, tmp_path: Path) -> None:
     assert all_equal(other, big)
 
 
+def test_shards_are_written_and_keras_loads_them(big: Any, saved: Path, tmp_path: Path) -> None:
+    """From a whole archive, and from shards into smaller ones; the map is that of Keras but for the files' names."""
+    save_shards(big, tmp_path / "real.weights.json", 4e-6)
+    for source in (saved, tmp_path / "real.weights.json"):
+        folder = tmp_path / source.name.replace(".", "_")
+        folder.mkdir()
+        write(read(source), folder / "s.weights.json", max_shard_size=2e-6)
+        shards = sorted(folder.glob("s_*.weights.h5"))
+        assert len(shards) > 4 and shards[0].name == "s_00000.weights.h5"
+        other = twin(big)
+        load_weights(other, folder / "s.weights.json")
+        assert all_equal(other, big)
+        there, whole = read(folder / "s.weights.json"), read(save(big, folder / "whole.weights.h5"))
+        assert {n: t.numpy().tobytes() for n, t in there.items()} == {n: t.numpy().tobytes() for n, t in whole.items()}
+    [a, b] = [
+        json.loads((tmp_path / name).read_text()) for name in ("real.weights.json", "real_weights_json/s.weights.json")
+    ]
+    assert a["metadata"] == b["metadata"]
+    assert set(a["weight_map"]) == set(b["weight_map"])
+
+
+def test_shards_are_the_same_bytes_and_may_be_their_own_source(big: Any, tmp_path: Path) -> None:
+    path = tmp_path / "s.weights.json"
+    save_shards(big, path, 4e-6)
+    written = []
+    for _ in range(2):
+        write(read(path), path, max_shard_size=4e-6)
+        written.append({each.name: each.read_bytes() for each in sorted(tmp_path.iterdir())})
+    assert written[0] == written[1]
+    other = twin(big)
+    load_weights(other, path)
+    assert all_equal(other, big)
+
+
+def test_a_map_of_shards_has_its_name_and_a_size(big: Any, saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.weights\.json"):
+        write(read(saved), tmp_path / "s.json")
+    for size in ("0", "-1", "nan", "inf", "much"):
+        with pytest.raises(UsageError, match="takes a number of gigabytes"):
+            write(read(saved), tmp_path / "s.weights.json", max_shard_size=size)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["big.keras"]
+
+
 def test_bfloat16_and_float16(tmp_path: Path) -> None:
     k = keras()
     model = k.Sequential(

@@ -185,8 +185,15 @@ def square(layers: Layers, request: Request) -> Made:
 
 def _squared(deviation: Tensor, added: float) -> Callable[[], Array]:
     def compute() -> Array:
-        values: Array = deviation.numpy().astype(np.float64)
-        return np.square(values + added) - added
+        values: Array = np.square(deviation.numpy().astype(np.float64) + added) - added
+        below = int(np.count_nonzero(~(values >= 0) | (deviation.numpy() < 0)))
+        if below:
+            raise WioError(
+                f"{deviation.name}: {below} of {values.size} deviations are negative, or too small for epsilon "
+                f"{added:g}: their variance would be negative",
+                remedy="check that these are running_std, and the epsilon: --apply 'square=LAYER:EPSILON'",
+            )
+        return values
 
     return compute
 

@@ -69,6 +69,8 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
 
 ROLES = tuple(_NEUTRAL)
 NOT_WEIGHTS = frozenset({"optimizer", "moving_average", "counter", "other"})
+# What can be done about a role that hardly any format keeps.
+WAYS_ON = {"batch_norm.std": "--apply 'square=LAYER' makes the variance of it that gives the same outputs, rounded"}
 
 
 def check_role(role: str) -> str:

@@ -10,7 +10,7 @@ from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
-from wio.roles import NOT_WEIGHTS, same_axes
+from wio.roles import NOT_WEIGHTS, WAYS_ON, same_axes
 
 
 def unchanged_target(bundle: Bundle, metadata: Mapping[str, Any] | None = None) -> Target:
@@ -79,7 +79,9 @@ def _layout(tensor: Tensor, convention: Convention) -> Layout:
     found = same_axes(tensor.layout, convention.layouts.get(tensor.role, ()))
     if found is None:
         known = ", ".join(map(str, convention.layouts.get(tensor.role, ()))) or "none"
-        raise LayoutError(f"the format has no {tensor.role} in layout {tensor.layout}; its layouts for it: {known}")
+        remedy = WAYS_ON.get(tensor.role)
+        message = f"the format has no {tensor.role} in layout {tensor.layout}; its layouts for it: {known}"
+        raise LayoutError(message, remedy=remedy)
     if "?" in found.letters:
         raise LayoutError(
             f"what the axis (?) of {tensor.layout} is made of is not declared, and the target may order it otherwise",

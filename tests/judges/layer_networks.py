@@ -40,6 +40,22 @@ class Layers:
             return self.Convolution2D(filters, height, width, subsample=(stride, stride), name=name)
         return self.Conv2D(filters, (height, width), strides=(stride, stride), name=name)
 
+    def conv_in(self, first, filters, height, width, name):
+        """A convolution that says its own data format."""
+        if self.version == 1:
+            return self.Convolution2D(filters, height, width, dim_ordering="th" if first else "tf", name=name)
+        told = "channels_first" if first else "channels_last"
+        return self.Conv2D(filters, (height, width), data_format=told, name=name)
+
+    def flatten_in(self, first, name):
+        """Plain before 2.1.6; in Keras 2.2 it turns a map of channels first before it flattens it."""
+        told = {} if self.version == 1 else {"data_format": "channels_first" if first else "channels_last"}
+        return self.Flatten(name=name, **told)
+
+    def turned(self, name, first):
+        """From channels first to channels last, or back."""
+        return self.Permute((2, 3, 1) if first else (3, 1, 2), name=name)
+
     def conv_transpose(self, filters, size, into, name):
         """A transposed convolution of stride 1; ``into`` is the size of its output, which Keras 1 wants to be told."""
         if self.version == 1:
@@ -195,10 +211,39 @@ def long_names(k):
     return k.model(entry, x)
 
 
+def mixed(k):
+    """Layers of either data format in one model: a map turned for the other, and one that the other reads as it is."""
+    own, other = k.first, not k.first
+    entry = k.image(7, 6, 2)
+    x = k.norm("norm")(k.conv_in(own, 3, 3, 2, "own")(entry))
+    turned = k.conv_in(other, 4, 2, 3, "other")(k.turned("turn", own)(x))
+    misread = k.conv_in(other, 2, 2, 3, "misread")(x)
+    heads = [
+        k.dense(4, "dense_own")(k.flatten_in(own, "flat_own")(k.PReLU(name="slopes")(x))),
+        k.dense(4, "dense_other")(k.norm("flat_norm", axis=-1)(k.flatten_in(other, "flat_other")(turned))),
+        k.dense(4, "dense_misread")(k.flatten_in(other, "flat_misread")(misread)),
+    ]
+    return k.model(entry, k.dense(3, "last")(k.add(heads)))
+
+
+def mixed_nested(k):
+    """A model of the other data format inside one."""
+    own, other = k.first, not k.first
+    shape = (5, 4, 3) if own else (3, 5, 4)
+    inside = k.Input(shape=shape)
+    x = k.flatten_in(other, "flat_in")(k.conv_in(other, 4, 2, 3, "conv_in")(inside))
+    inner = k.model(inside, k.dense(5, "dense_in")(x), name="inner")
+    entry = k.image(7, 5, 2)
+    x = k.conv_in(own, 3, 3, 2, "conv_out")(entry)
+    beside = k.dense(5, "dense_out")(k.flatten_in(own, "flat_out")(x))
+    return k.model(entry, k.dense(3, "last")(k.add([inner(k.turned("turn", own)(x)), beside])))
+
+
 NETWORKS = {
     each.__name__: each
     for each in (
-        plain, flattened_point, joined, flattened_norm, sequence, shared, nested, recurrent, film, film_lstm, long_names
+        plain, flattened_point, joined, flattened_norm, sequence, shared, nested, recurrent, film, film_lstm,
+        long_names, mixed, mixed_nested,
     )
 }  # fmt: skip
 TRAINED = ("recurrent", "shared")

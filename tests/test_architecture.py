@@ -10,9 +10,11 @@ from conftest import TESTS
 from test_cli import arrays, make
 
 from wio import plugins
-from wio.architecture import Architecture, load_architecture, load_habit
+from wio.architecture import Architecture
 from wio.errors import FormatError, NameMapError
+from wio.habit import load_habit
 from wio.port import Declarations, open_resolved
+from wio.registry_file import load_architecture
 
 INCEPTION = TESTS.parent / "registry" / "inception_v4.toml"
 
@@ -72,10 +74,10 @@ def test_modules_and_templates_are_written_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('layers = "net/{layer}"', 'layers = "net"', "one name for two things"),
+        ('layers = "net/{layer}"', 'layers = "net"', "one name for"),
         ('"Gemm.bias" = "biases"', "", "no name for Gemm.bias"),
         ('"Gemm.bias" = "biases"', '"Gemm.bias" = "biases"\n"Conv.bias" = "b"', "does not have"),
-        ('"Gemm.bias" = "biases"', '"Gemm.bias" = "weights"', "one name for two things"),
+        ('"Gemm.bias" = "biases"', '"Gemm.bias" = "weights"', "one name for"),
         ('["step", "a counter"]', '["net/fc/*", "oops"]', "drops weights of the network"),
     ],
 )

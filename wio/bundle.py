@@ -46,6 +46,7 @@ class Tensor:
     ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
     ``raw``     gives the same values as bytes, C order and little-endian, where the source has them so: a copy needs
                 no array.
+    ``synthesised``  why it is here though no source holds it: the values are declared, not read.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Tensor:
     digest: str | None = None
     stored_bytes: int | None = None
     raw: Callable[[], memoryview] | None = field(default=None, repr=False)
+    synthesised: str | None = None
 
     def __post_init__(self) -> None:
         if self.layer == FROM_NAME:

@@ -198,6 +198,9 @@ _SPATIAL = frozenset(
 )
 
 
+OPERATORS = ELEMENTWISE | _SPATIAL | {"Input", "Add", "Mul", "Max", "Average", "Gemm", "Flatten", "Concat", "Features"}
+
+
 def _spatial(layer: NetLayer, first: FeatureMap | None) -> FeatureMap | None:
     if first is None or first.axes is None or first.flat or "C" not in first.axes:
         return None

@@ -17,7 +17,8 @@ from wio.ops import Op, rearrange
 class Step:
     """One group of source tensors and the group of target tensors it becomes.
 
-    ``kind``: ``copy`` (as it is), ``keep`` (declared, nothing to do), ``rearrange``, ``join`` or ``split`` (gates).
+    ``kind``: ``copy`` (as it is), ``keep`` (declared, nothing to do), ``rearrange``, ``join`` or ``split`` (gates),
+    ``synthesise`` (no source holds it).
     ``exact`` is whether every bit of every value survives.
     """
 
@@ -47,6 +48,7 @@ class Step:
                     "dtype": t.dtype.name,
                 }
                 for t in self.sources
+                if t.synthesised is None
             ],
             "targets": [
                 {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape)}
@@ -127,7 +129,30 @@ def make_plan(
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise PlanError(f"cannot be taken to {adapter}: {count}", problems)
     left = {**(dropped or {}), **{name: why for name, why in target.dropped.items() if name in bundle}}
-    return Plan(adapter, dict(options), tuple(steps), left, target.notes, target.metadata)
+    notes = (*_synthesised(bundle), *target.notes)
+    return Plan(adapter, dict(options), tuple(map(_marked, steps)), left, notes, target.metadata)
+
+
+def _marked(step: Step) -> Step:
+    """A step whose tensors no source holds says so: what it writes was declared, not read."""
+    why = next((tensor.synthesised for tensor in step.sources if tensor.synthesised), None)
+    if why is None:
+        return step
+    slots = tuple(replace(slot, reason="; ".join(filter(None, (why, slot.reason)))) for slot in step.slots)
+    return replace(step, kind="synthesise", slots=slots, exact=False)
+
+
+def _synthesised(bundle: Bundle) -> list[str]:
+    """One note for each reason why tensors are there that no source holds."""
+    by_reason: dict[str, list[str]] = {}
+    for tensor in bundle.values():
+        if tensor.synthesised:
+            by_reason.setdefault(tensor.synthesised, []).append(tensor.name)
+    return [
+        f"CHECK: not in the source, made up as declared: {len(names)} tensors ({', '.join(names[:3])}"
+        f"{', ...' if len(names) > 3 else ''}), {reason}"
+        for reason, names in by_reason.items()
+    ]
 
 
 def _grouped(slots: Iterable[Slot]) -> list[list[Slot]]:

@@ -85,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         message(f"note: {note}")
     changed = sum(step.kind not in ("copy", "keep") for step in plan.steps)
     written = sum(len(step.slots) for step in plan.steps)
+    inexact = sum(not step.exact for step in plan.steps)
+    exact = f"{inexact} not exact" if inexact else "all exact"
     total = f", {size(arguments.output.stat().st_size)}" if arguments.output.is_file() else ""
-    message(f"wrote {arguments.output}: {written} tensors, {changed} steps that rearrange, all exact{total}")
+    message(f"wrote {arguments.output}: {written} tensors, {changed} steps that rearrange, {exact}{total}")
     return 0

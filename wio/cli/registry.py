@@ -59,7 +59,7 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from wio.architecture import load_architecture
+    from wio.registry_file import load_architecture
     from wio.cli.output import message
 
     _show(load_architecture(arguments.file), arguments.json)

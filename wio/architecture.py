@@ -154,7 +154,9 @@ class Architecture:
 
 
 def _as_parameter(tensor: Tensor, parameter: Parameter, convention: Convention) -> Tensor:
-    layout = same_axes(parameter.layout, convention.layouts.get(parameter.role, ()))
+    # What a file's own graph says comes before what its format is wont to do.
+    own = (tensor.layout,) if tensor.layout is not None and tensor.role == parameter.role else ()
+    layout = same_axes(parameter.layout, (*own, *convention.layouts.get(parameter.role, ())))
     if layout is None:
         raise FormatError(
             f"the format keeps no {parameter.role} in axes {parameter.layout}, or the file does not settle its order",

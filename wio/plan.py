@@ -135,10 +135,11 @@ def make_plan(
 
 def _marked(step: Step) -> Step:
     """A step whose tensors no source holds says so: what it writes was declared, not read."""
-    why = next((tensor.synthesised for tensor in step.sources if tensor.synthesised), None)
-    if why is None:
+    made = next((tensor.synthesised for tensor in step.sources if tensor.synthesised), None)
+    if made is None:
         return step
-    slots = tuple(replace(slot, reason="; ".join(filter(None, (why, slot.reason)))) for slot in step.slots)
+    reason = f"{made.value:g} throughout: {made.reason}"
+    slots = tuple(replace(slot, reason="; ".join(filter(None, (reason, slot.reason)))) for slot in step.slots)
     return replace(step, kind="synthesise", slots=slots, exact=False)
 
 
@@ -147,11 +148,10 @@ def _synthesised(bundle: Bundle) -> list[str]:
     by_reason: dict[str, list[str]] = {}
     for tensor in bundle.values():
         if tensor.synthesised:
-            by_reason.setdefault(tensor.synthesised, []).append(tensor.name)
+            by_reason.setdefault(tensor.synthesised.reason, []).append(f"{tensor.name} = {tensor.synthesised.value:g}")
     return [
-        f"CHECK: not in the source, made up as declared: {len(names)} tensors ({', '.join(names[:3])}"
-        f"{', ...' if len(names) > 3 else ''}), {reason}"
-        for reason, names in by_reason.items()
+        f"CHECK: made up, not read: {', '.join(made[:4])}{', ...' if len(made) > 4 else ''} ({len(made)} tensors): {reason}"
+        for reason, made in by_reason.items()
     ]
 
 

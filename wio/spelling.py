@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from wio.bundle import Tensor
+from wio.bundle import Synthesis, Tensor
 from wio.dialect import Dialect, Difference
 from wio.dtypes import DType
 from wio.errors import Problem
@@ -49,7 +49,7 @@ class Fill:
             self.parameter.role,
             self.parameter.layout,
             layer=self.parameter.layer.name,
-            synthesised=f"{self.parameter.part} = {self.value:g}: {self.difference.reason}",
+            synthesised=Synthesis(self.value, self.difference.reason),
         )
 
 

@@ -36,13 +36,12 @@ KERAS = {
     "keras2-theano": ("keras-theano", "--option", "keras=2.2", *FIRST),
     "keras2-tf": ("keras-tf",),
 }
-NORMS = {f"{norm}/{part}" for norm in ("norm1", "norm2") for part in ("gamma", "beta", "moving_mean", "moving_variance")}
+STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
+NORMS = {f"{norm}/{part}" for norm in ("norm1", "norm2") for part in STATISTICS}
 
 
 def close(ours: list[np.ndarray], theirs: list[np.ndarray]) -> bool:
-    return all(
-        np.abs(a - b).max() <= 1e-4 * max(1, np.abs(a).max()) for a, b in zip(theirs, ours, strict=True)
-    )
+    return all(np.abs(a - b).max() <= 1e-4 * max(1, np.abs(a).max()) for a, b in zip(theirs, ours, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +165,8 @@ def test_the_plan_says_which_rows_it_shuffles_and_why(source: str, target: str, 
     """TensorFlow flattens H W C, Caffe C H W; of the Kerases here only 1.2 channels_first flattens C H W."""
     done = run_wio("import", exported[source], "--into", *KERAS[target], "--dry-run", "--json")
     steps = json.loads(done.stdout)["steps"]
-    said = {step["targets"][0]["name"].partition("/")[0]: step["reason"] for step in steps if "fc1" in step["targets"][0]["name"] and step["targets"][0]["role"] == "dense.kernel"}
+    filled = [(step["targets"][0], step["reason"]) for step in steps]
+    said = {slot["name"].partition("/")[0]: reason for slot, reason in filled if slot["role"] == "dense.kernel"}
     theirs = "CHW" if source == "caffe" else "HWC"
     ours = "CHW" if target == "keras1-theano" else "HWC"
     for layer in SHUFFLED:

@@ -37,7 +37,7 @@ class LayerRule:
         return self.spelled.format({**values, "k": str(count)})
 
     def read(self, spelled: str, words: Words) -> str | None:
-        """The other direction: the canonical name, unless it is counted or partly left out, or the rule never spells so."""
+        """The other direction: the canonical name, or None where the rule never spells so, or counts what it spells."""
         fields = None if self.spelled is None else self.spelled.match(spelled)
         if fields is None or not set(self.canonical.fields) <= set(fields):
             return None

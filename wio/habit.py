@@ -1,4 +1,4 @@
-"""Dialects without an architecture: the naming habits of libraries, each a TOML file under ``dialects/`` of a registry."""
+"""Dialects without an architecture: naming habits of libraries, TOML files under ``dialects/`` of a registry."""
 
 from __future__ import annotations
 

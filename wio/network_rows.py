@@ -99,7 +99,7 @@ class Rows:
     def _template(
         self, op: str, name: str, sources: tuple[str, ...], attributes: Mapping[str, Any]
     ) -> Iterator[NetLayer]:
-        """Layers in a row: the first takes the row's inputs and attributes and its name, the others have names inside it."""
+        """Layers in a row: the first has the row's name, inputs and attributes, the others have names inside it."""
         template = self._templates[op]
         rows = template.get("layers") if isinstance(template, Mapping) else None
         if not isinstance(rows, list) or not rows or not all(_is_row(row) and row[1] in OPERATORS for row in rows):

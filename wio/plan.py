@@ -150,7 +150,8 @@ def _synthesised(bundle: Bundle) -> list[str]:
         if tensor.synthesised:
             by_reason.setdefault(tensor.synthesised.reason, []).append(f"{tensor.name} = {tensor.synthesised.value:g}")
     return [
-        f"CHECK: made up, not read: {', '.join(made[:4])}{', ...' if len(made) > 4 else ''} ({len(made)} tensors): {reason}"
+        f"CHECK: {len(made)} tensors are made up, not read ({', '.join(made[:4])}{', ...' if len(made) > 4 else ''}): "
+        f"{reason}"
         for reason, made in by_reason.items()
     ]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from wio.architecture import Architecture
-from wio.dialect import Dialect, Difference, LayerRule, Slice
+from wio.dialect import Dialect, Difference, LayerRule, Slice, Words
 from wio.errors import FormatError, NameMapError, Problem, WioError
 from wio.layout import Layout
 from wio.name_pattern import Pattern
@@ -30,7 +31,6 @@ _DIALECT = (
 )
 _DIFFERENCE = ("op", "layers", "by", "attributes", "without", "fill", "reason")
 _ORDERS = ("network", "keras")
-_REASON = "every difference says its reason"
 _Raised = (KeyError, TypeError, ValueError, AttributeError, IndexError, WioError)
 
 
@@ -67,22 +67,26 @@ class _Reading:
         rows = Rows(self._document)
         network = rows.network()
         self.problems += rows.problems
-        dialects = {}
-        tables = self._document.get("dialects", {})
-        if not isinstance(tables, Mapping):
-            self._wrong("dialects", "is no table")
-            tables = {}
-        for name, table in tables.items():
-            where = f"dialects.{name}"
-            dialects[name] = self._try(where, lambda n=name, t=table, w=where: self._dialect(n, self._inherited(n, t), w))
-        sound = {name: dialect for name, dialect in dialects.items() if dialect is not None}
+        dialects = dict(self._dialects())
         if network is None:
             return None
         try:
-            return Architecture(identity, title, network, sound)
+            return Architecture(identity, title, network, dialects)
         except WioError as error:
             self.problems += error.problems or [Problem("network", error.message)]
             return None
+
+    def _dialects(self) -> Iterator[tuple[str, Dialect]]:
+        """Those whose tables are sound: what is wrong with the names of another would only repeat its problems."""
+        tables = self._document.get("dialects", {})
+        if not isinstance(tables, Mapping):
+            self._wrong("dialects", "is no table")
+            return
+        for name, table in tables.items():
+            before = len(self.problems)
+            found = self._try(f"dialects.{name}", partial(self._dialect, name, table))
+            if found is not None and len(self.problems) == before:
+                yield name, found
 
     def _inherited(self, name: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
         """The table of a dialect with what it takes from the one that it is like, which is like no other."""
@@ -94,9 +98,12 @@ class _Reading:
             raise FormatError(f"is like {like!r}, which is no dialect here that stands for itself")
         return {**other, **table}
 
-    def _dialect(self, name: str, table: Mapping[str, Any], where: str) -> Dialect:
+    def _dialect(self, name: str, given: Mapping[str, Any]) -> Dialect:
+        where, table = f"dialects.{name}", self._inherited(name, given)
         self._known(table, _DIALECT, where)
-        words = {str(word): {str(a): str(b) for a, b in texts.items()} for word, texts in table.get("words", {}).items()}
+        words = {
+            str(word): {str(a): str(b) for a, b in texts.items()} for word, texts in table.get("words", {}).items()
+        }
         for word, texts in words.items():
             if len(set(texts.values())) != len(texts):
                 self._wrong(f"{where}.words.{word}", "two texts become one here")
@@ -104,9 +111,8 @@ class _Reading:
         if order not in _ORDERS:
             self._wrong(f"{where}.order", f"is {' or '.join(_ORDERS)}, not {order!r}")
         layouts = {check_role(role): _texts(texts) for role, texts in table.get("layouts", {}).items()}
-        for texts in layouts.values():
-            for text in texts:
-                Layout.parse(text)
+        for text in (text for each in layouts.values() for text in each):
+            Layout.parse(text)
         return Dialect(
             name,
             self._text(table, "title", where, needed=True),
@@ -126,7 +132,7 @@ class _Reading:
             layouts,
         )
 
-    def _rules(self, table: Mapping[str, Any], words: Mapping[str, Mapping[str, str]], where: str) -> Iterator[LayerRule]:
+    def _rules(self, table: Mapping[str, Any], words: Words, where: str) -> Iterator[LayerRule]:
         ours = {word: tuple(texts) for word, texts in words.items()}
         theirs = {word: tuple(texts.values()) for word, texts in words.items()}
         every = Pattern.parse("{layer}")
@@ -179,15 +185,15 @@ class _Reading:
             start, colon, stop = str(rule["slice"]).partition(":")
             if not colon:
                 raise FormatError(f"values.{key}: a slice is START:STOP, as 1:, not {rule['slice']!r}")
-            bounds = [int(text) if text else None for text in (start, stop)]
-            yield key, Slice(*bounds, str(rule["axis"]), self._text(rule, "reason", at, needed=True))
+            first, last = (int(text) if text else None for text in (start, stop))
+            yield key, Slice(first, last, str(rule["axis"]), self._text(rule, "reason", at, needed=True))
 
     # --- what every table is asked
 
     def _pattern(
         self, text: Any, words: Mapping[str, tuple[str, ...]], where: str, fields: tuple[str, ...] | None = None
     ) -> Pattern:
-        """The pattern; one that uses other fields than ``fields`` and ``{k}`` is a problem, as is one that is no text."""
+        """The pattern. One that is no text, or uses other fields than ``fields`` and ``{k}``, is a problem."""
         found = self._try(where, lambda: Pattern.parse(_one_text(text), words)) or Pattern(("",))
         strange = [] if fields is None else [field for field in found.fields if field not in (*fields, "k")]
         if strange:
@@ -218,7 +224,9 @@ class _Reading:
         if part not in [each.name for each in PARTS.get(op, ())]:
             keys = [f"{op}.{each.name}" for op, parts in PARTS.items() for each in parts]
             near = difflib.get_close_matches(key, keys, 1)
-            self._wrong(where, "is no OPERATOR.part", f"did you mean {near[0]}?" if near else f"there are: {', '.join(keys)}")
+            self._wrong(
+                where, "is no OPERATOR.part", f"did you mean {near[0]}?" if near else f"there are: {', '.join(keys)}"
+            )
 
     def _wrong(self, where: str, message: str, remedy: str | None = None) -> None:
         self.problems.append(Problem("names" if where.startswith("dialects.") else "file", message, where, remedy))

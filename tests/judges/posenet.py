@@ -8,6 +8,8 @@ The published caffemodel is somebody else's download; these weights have its nam
 only. Kernels are asymmetric in space and biases are not zero, so that a flip, a shuffle and a lost bias show.
 """
 
+# ruff: noqa: ARG002 - the operations of every framework take the same arguments
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,4 @@
-"""PoseNet as Caffe's files: the prototxt, and a V1 .caffemodel as Kendall's Caffe wrote them (`layers`, legacy shapes)."""
+"""PoseNet as Caffe's files: the prototxt, and a V1 .caffemodel as Kendall's Caffe wrote it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOPS = {
 
 
 class Caffe:
-    """Runs the network over the names of tops; `prototxt` and `layers` are what a definition and a weights file hold."""
+    """Runs the network over the names of tops; `prototxt` and `layers` are what the two files hold."""
 
     def __init__(self, weights: dict[str, np.ndarray]) -> None:
         self._weights = weights

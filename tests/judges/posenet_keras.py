@@ -7,7 +7,7 @@ Layers with weights are the port's, its batch norms in place of LRN among them; 
 alone shows in the output. The outputs go to `--out`, keyed by the load's place on the command line and the head.
 """
 
-# ruff: noqa: B905 - this runs under Python 3.6 too, whose zip() knows no `strict`
+# ruff: noqa: B905 - operations take the same arguments; Python 3.6 runs this, whose zip() knows no `strict`
 
 from __future__ import annotations
 
@@ -61,10 +61,7 @@ class Keras:
     def _pad(self, x, before, after):
         if not before and not after:
             return x
-        if self._first:
-            amounts = (before, after, before, after)
-        else:
-            amounts = ((before, after), (before, after))
+        amounts = (before, after, before, after) if self._first else ((before, after), (before, after))
         return self._layers.ZeroPadding2D(amounts, **self._said)(x)
 
     @property

@@ -1,5 +1,7 @@
 """PoseNet in TensorFlow's own operations, as a TF 1 graph with the variables of kentsommer/tensorflow-posenet."""
 
+# ruff: noqa: ARG002 - the operations of every framework take the same arguments
+
 from __future__ import annotations
 
 import contextlib
@@ -69,14 +71,3 @@ def restored(tf, checkpoint: str, norm: str = "lrn") -> list[np.ndarray]:
     with session(tf, norm) as (open_session, variables, run):
         tf.compat.v1.train.Saver(variables).restore(open_session, checkpoint)
         return run(posenet.make_input())
-
-
-def save(tf, weights: dict[str, np.ndarray], checkpoint: str) -> str:
-    """A checkpoint as training leaves it: with the slots and counters of Adam."""
-    with session(tf) as (open_session, variables, _):
-        loss = sum(tf.reduce_sum(variable) for variable in variables.values())
-        tf.compat.v1.train.AdamOptimizer().minimize(loss)
-        open_session.run(tf.compat.v1.global_variables_initializer())
-        for name, variable in variables.items():
-            variable.load(weights[name], open_session)
-        return tf.compat.v1.train.Saver().save(open_session, checkpoint, write_meta_graph=False)

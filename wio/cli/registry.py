@@ -59,8 +59,8 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from wio.registry_file import load_architecture
     from wio.cli.output import message
+    from wio.registry_file import load_architecture
 
     _show(load_architecture(arguments.file), arguments.json)
     message(f"{arguments.file}: sound; every dialect names every weight once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,82 @@ def test_a_dialect_must_be_a_bijection(tmp_path: Path, old: str, new: str, words
 def test_a_broken_description_is_refused(tmp_path: Path, old: str, new: str) -> None:
     with pytest.raises(FormatError, match=r"network\.toml|layers? "):
         load(tmp_path, SMALL.replace(old, new))
+
+
+def test_every_problem_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    """Eleven mistakes in one file: none hides another."""
+    broken = SMALL
+    for old, new in [
+        ('id = "small"', 'title = "t"\nsource = "misplaced"'),
+        ('["left", "conv", "@", { filters = 3', '["left", "con", "@", { filters = 3'),
+        ('["flat", "Flatten", "pool"]', '["flat", "Flatten", "pol"]'),
+        ('["pool", "MaxPool"', '["pool", "Maxpool"'),
+        ('title = "t"\nsource = "s"', 'source = "s"'),
+        ('verified = "v"', 'verifed = "v"'),
+        ('"net/{layer}"', '"net/{leyer}"'),
+        ('"Gemm.bias" = "biases"', '"Gem.bias" = "{layer"'),
+        ('["fc", "Gemm", "flat", { units = 7 }]', '["fc", "Gemm", "flat", { unit = 7 }], ["odd", "Gemm"]'),
+    ]:
+        assert old in broken
+        broken = broken.replace(old, new, 1) if not old.startswith("title") else broken.replace(old, new)
+    with pytest.raises(FormatError) as error:
+        load(tmp_path, broken)
+    told = {problem.tensor: problem for problem in error.value.problems}
+    assert {
+        *("id", "source", "modules.pair.layers[0] left", "network.layers[3] flat", "network.layers[2] pool"),
+        *("dialects.one.title", "dialects.one.verified", "dialects.one.verifed", "dialects.one.layers"),
+        *("dialects.one.weights.Gem.bias", "network.layers[5]", "network: fc"),
+    } <= set(told)
+    assert told["network.layers[3] flat"].remedy == "did you mean pool?"
+    assert told["network.layers[2] pool"].remedy == "did you mean MaxPool?"
+    assert told["dialects.one.weights.Gem.bias"].message
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('[[dialects.one.differs]]\nop = "Conv"\nattributes = { bias = true }\nreason = "r"', "no name for Conv.bias"),
+        ('[[dialects.one.differs]]\nlayers = ["nowhere"]\nreason = "r"', "does not have nowhere"),
+        ('[[dialects.one.differs]]\nop = "Conv"', "reason"),
+        ('[[dialects.one.differs]]\nreason = "r"', "either op or layers"),
+        ('[dialects.one.values]\n"Gemm.kernel" = { slice = "1", axis = "O", reason = "r" }', "START:STOP"),
+        ('[dialects.one.layouts]\n"conv.kernel" = "HWXQ"', "layout"),
+        ('[dialects.one.words]\na = { x = "1", y = "1" }', "two texts become one"),
+        ('[dialects.two]\nlike = "three"', "no dialect here"),
+    ],
+)
+def test_a_dialect_s_other_tables_are_checked(tmp_path: Path, table: str, words: str) -> None:
+    with pytest.raises((FormatError, NameMapError), match=words):
+        load(tmp_path, f"{SMALL}\n{table}")
+
+
+def test_a_dialect_like_another_says_only_what_differs(tmp_path: Path) -> None:
+    architecture = load(tmp_path, f'{SMALL}\n[dialects.two]\nlike = "one"\nadapters = ["caffe"]\nlayers = "other/{{layer}}"')
+    assert [name.removeprefix("other/") for name in architecture.names("two")] == [
+        name.removeprefix("net/") for name in architecture.names("one")
+    ]
+    assert architecture.dialects["two"].drops == architecture.dialects["one"].drops
+
+
+def test_a_name_that_reads_back_as_another_s_is_refused(tmp_path: Path) -> None:
+    """No two layers share a name, but a followed by bc cannot be told from ab followed by c."""
+    rows = SMALL.replace('["a", "pair", "in"]', '["a/bc", "pair", "in"]').replace('"MaxPool", "a",', '"MaxPool", "a/bc",')
+    words = 'words = { b = { a = "a", ab = "ab" }, c = { bc = "bc", c = "c" } }'
+    patterns = 'names = [["{b}/{c}/{rest}", "{b}{c}/{rest}"]]'
+    with pytest.raises(NameMapError, match="a/bc/left is spelled abc/left, which reads back as ab/c/left"):
+        load(tmp_path, rows.replace('layers = "net/{layer}"', f'layers = "net/{{layer}}"\n{words}\n{patterns}'))
+
+
+def test_folders_of_the_environment_add_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.toml").write_text(SMALL.replace('id = "small"', f'id = "{name}"'))
+    monkeypatch.setenv("WIO_REGISTRY_PATH", os.pathsep.join(str(tmp_path / name) for name in ("first", "second")))
+    plugins.architectures.cache_clear()
+    try:
+        assert {"first", "second", "posenet", "inception-v4"} <= set(plugins.architectures())
+    finally:
+        plugins.architectures.cache_clear()
 
 
 def test_a_shape_that_contradicts_the_architecture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,8 @@ def check(
     identity = told.arch or resolved.bundle.metadata.get("architecture")
     if own is not None and identity is not None:
         architecture = architecture_named(str(identity))
-        findings += against.check_against(own, architecture.network, architecture.id)
+        named = {known[origin].layer: tensor.layer for tensor in declared if (origin := tensor.origin or tensor.name)}
+        findings += against.check_against(own, architecture.network, architecture.id, named)
     elif own is not None:
         findings += graph.check_graph(own)
     findings += mapping.check_dropped(resolved.dropped, bundle)

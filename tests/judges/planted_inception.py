@@ -44,6 +44,7 @@ class Planted(inception_v4_keras.Keras2Layers):
             strides=strides,
             padding=padding,
             use_bias=biased,
+            kernel_initializer="zeros",
             name=self.name("conv2d"),
             **self._format,
         )(x)

@@ -7,7 +7,7 @@ activation, is compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wio.checks.finding import ERROR, WARNING, Finding
@@ -18,21 +18,30 @@ _PAIRED = KERNELS | {"Add", "Mul", "Max", "Average", "Concat", "Input"}
 _CLOSE = 1e-6
 
 
-def check_against(own: Network, wanted: Network, title: str) -> list[Finding]:
-    """How a file's graph differs from the architecture's."""
+def check_against(own: Network, wanted: Network, title: str, named: Mapping[str, str] | None = None) -> list[Finding]:
+    """How a file's graph differs from the architecture's.
+
+    ``named`` gives the file's names for layers of the architecture, as far as they are known: they say which of
+    several outputs is which. Where they do not, outputs are paired in their order.
+    """
     ours, theirs = Graph(own), Graph(wanted)
-    pairs, differences = _aligned(ours, theirs, title)
+    pairs, differences = _aligned(ours, theirs, title, named or {})
     order = {layer.name: k for k, layer in enumerate(own.layers)}
     pairs.sort(key=lambda pair: order[pair[0].name])
     return [*differences, *(finding for pair in pairs for finding in _compared(ours, theirs, *pair, title))]
 
 
-def _aligned(ours: Graph, theirs: Graph, title: str) -> tuple[list[tuple[NetLayer, NetLayer]], list[Finding]]:
-    ends = [[graph.layers[name] for name, after in graph.consumers.items() if not after] for graph in (ours, theirs)]
-    if len(ends[0]) != len(ends[1]):
-        evidence = f"it has {len(ends[0])} outputs, {title} has {len(ends[1])}"
+def _aligned(
+    ours: Graph, theirs: Graph, title: str, named: Mapping[str, str]
+) -> tuple[list[tuple[NetLayer, NetLayer]], list[Finding]]:
+    ends, wanted_ends = _ends(ours), _ends(theirs)
+    if len(ends) != len(wanted_ends):
+        evidence = f"it has {len(ends)} outputs, {title} has {len(wanted_ends)}"
         return [], [Finding("graph-differs", ERROR, "", evidence)]
-    waiting = list(zip(*ends, strict=True))
+    spelled = [named.get(layer.name) for layer in wanted_ends]
+    if {layer.name for layer in ends} == set(spelled):
+        ends = [ours.layers[name] for name in spelled if name is not None]
+    waiting = list(zip(ends, wanted_ends, strict=True))
     pairs: dict[str, tuple[NetLayer, NetLayer]] = {}
     differences: list[Finding] = []
     while waiting:
@@ -50,6 +59,10 @@ def _aligned(ours: Graph, theirs: Graph, title: str) -> tuple[list[tuple[NetLaye
         inputs = zip(own.inputs, wanted.inputs, strict=True)
         waiting += [(ours.layers[a], theirs.layers[b]) for a, b in inputs]
     return list(pairs.values()), differences
+
+
+def _ends(graph: Graph) -> list[NetLayer]:
+    return [_paired_before(graph, graph.layers[name]) for name, after in graph.consumers.items() if not after]
 
 
 def _paired_before(graph: Graph, layer: NetLayer) -> NetLayer:

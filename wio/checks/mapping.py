@@ -12,6 +12,7 @@ from wio.roles import NOT_WEIGHTS, neutral_layouts
 
 # The reasons of what the user left out (port.resolve).
 BY_THE_USER = ("--drop", "not in --only")
+_PLAIN = frozenset({"int32", "int64", "bool", "string"})
 _PROBLEMS = {"missing": "missing-tensor", "unexpected": "unexpected-tensor", "shape": "refuted-shape"}
 
 
@@ -47,10 +48,13 @@ def check_declared(tensors: Iterable[Tensor], network: Network | None) -> list[F
 
 
 def _undeclared(held: list[Tensor]) -> Iterator[Finding]:
-    names = tuple(t.name for t in held if t.role is None or (t.layout is None and neutral_layouts(t.role)))
-    if names:
-        where = names[0] if len(names) == 1 else ""
-        yield Finding("undeclared", WARNING, where, f"{len(names)} of {len(held)} tensors: {listed(names)}", names)
+    """Integers, strings and truth values are a note: axes and shapes of ONNX, step counters. Nobody converts them."""
+    lacking = [t for t in held if t.role is None or (t.layout is None and neutral_layouts(t.role))]
+    if lacking:
+        names = tuple(t.name for t in lacking)
+        severity = NOTE if all(t.dtype.name in _PLAIN for t in lacking) else WARNING
+        evidence = f"{len(names)} of {len(held)} tensors: {listed(names)}"
+        yield Finding("undeclared", severity, names[0] if len(names) == 1 else "", evidence, names)
 
 
 def _statistics(held: list[Tensor], network: Network | None) -> Iterator[Finding]:

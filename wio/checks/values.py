@@ -44,6 +44,11 @@ class Seen:
         return self.lowest if not self.not_finite and self.lowest == self.highest else None
 
     @property
+    def is_weight(self) -> bool:
+        """Whether it is declared to be a weight: of what is not, nobody can say what its values should be."""
+        return self.tensor.role is not None and self.tensor.role not in NOT_WEIGHTS
+
+    @property
     def part(self) -> str:
         return (self.tensor.role or "").rpartition(".")[2]
 
@@ -164,7 +169,7 @@ def _untrained(seen: list[Seen]) -> Iterator[Finding]:
 def _constant(seen: list[Seen]) -> Iterator[Finding]:
     for each in seen:
         value = each.constant
-        if value is None or each.tensor.size == 1 or each.tensor.role in NOT_WEIGHTS:
+        if value is None or each.tensor.size == 1 or not each.is_weight:
             continue
         if value in _INITIAL.get(each.part, ()):
             continue
@@ -176,7 +181,7 @@ def _duplicated(seen: list[Seen]) -> Iterator[Finding]:
     """Equal bytes of one role, shape and dtype; constant ones, and of one element, are equal by chance."""
     groups: dict[tuple[object, ...], list[Seen]] = {}
     for each in seen:
-        if each.tensor.size > 1 and each.constant is None and each.tensor.role not in NOT_WEIGHTS:
+        if each.tensor.size > 1 and each.constant is None and each.is_weight:
             key = (each.tensor.role, each.tensor.dtype.name, each.tensor.shape, each.digest)
             groups.setdefault(key, []).append(each)
     for group in groups.values():

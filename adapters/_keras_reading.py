@@ -94,18 +94,19 @@ def _weight_names(file: H5File) -> list[str]:
     return [name for layer in layers for name in file.strings(f"{root}/{layer}", "weight_names") or []]
 
 
-def config_of(bundle: Bundle) -> Any:
-    """The model_config of the file that a bundle was read from, parsed; None for a weights file.
+def config_of(bundle: Bundle) -> tuple[Any, list[str]] | None:
+    """The model_config of the file that a bundle was read from, parsed, and its layers' names; None for weights alone.
 
     Raises FormatError where a .wio file remembers something else than Keras writes.
     """
     try:
         [text] = bundle.metadata["keras"]["attributes"]["/"]["model_config"]["value"]
+        names = [layer["name"] for layer in bundle.metadata["layers"]]
     except KeyError:
         return None
     except (TypeError, ValueError):
-        raise FormatError("what is kept of the file's model_config is no attribute of Keras") from None
-    return _json_of(text)
+        raise FormatError("what is kept of the file's model_config is not what Keras writes") from None
+    return _json_of(text), names
 
 
 def _json_of(text: Any) -> Any:

@@ -83,10 +83,8 @@ class _KerasHDF5(Adapter):
         from wio.adapters._keras_network import keras_network
         from wio.adapters._keras_reading import config_of
 
-        config = config_of(bundle)
-        if config is None:
-            return None
-        return keras_network(config, [str(layer.get("name")) for layer in bundle.metadata.get("layers", ())])
+        found = config_of(bundle)
+        return None if found is None else keras_network(*found)
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         from wio.adapters._keras_target import keras_target

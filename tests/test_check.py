@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import caffe_files
 import numpy as np
 import onnx_judge
 import pytest
@@ -291,6 +292,47 @@ def test_the_graph_of_onnx(tmp_path: Path) -> None:
     found = lint(onnx_model(tmp_path, relu_first=True), code=1)
     assert found.keys() == {"activation-before-norm"}
     assert re.search(r"-> relu1 -> \S*1", found["activation-before-norm"]["evidence"])
+
+
+def caffe_net(path: Path, relu_first: bool, biased: bool) -> Path:
+    """Three convolutions with BatchNorm and Scale, ReLUs in place; the second as asked for."""
+    net, flowing = caffe_files.given((1, 2, 5, 5)), "data"
+    scale = (caffe_files.SCALE, caffe_files.number(4, 1))
+    for k in range(3):
+        bias = biased and k == 1
+        blobs = [caffe_files.values(k, 2, 2, 1, 1), *([caffe_files.values(k, 2)] if bias else [])]
+        conv = caffe_files.conv(2, (1, 1), more=caffe_files.number(2, int(bias)))
+        norm = [caffe_files.values(10 + k, 2), np.abs(caffe_files.values(20 + k, 2)) + 1, np.ones(1, np.float32)]
+        relu = caffe_files.layer(f"relu{k}", "ReLU", [f"x{k}"], [f"x{k}"])
+        parts = [
+            caffe_files.layer(f"conv{k}", "Convolution", [flowing], [f"x{k}"], map_blobs(blobs), conv),
+            relu if relu_first and k == 1 else b"",
+            caffe_files.layer(f"bn{k}", "BatchNorm", [f"x{k}"], [f"x{k}"], map_blobs(norm)),
+            caffe_files.layer(
+                f"scale{k}",
+                "Scale",
+                [f"x{k}"],
+                [f"x{k}"],
+                map_blobs([caffe_files.values(30 + k, 2), caffe_files.values(40 + k, 2)]),
+                scale,
+            ),
+            b"" if relu_first and k == 1 else relu,
+        ]
+        net, flowing = net + b"".join(parts), f"x{k}"
+    path.write_bytes(net)
+    return path
+
+
+def map_blobs(given: list[np.ndarray]) -> list[bytes]:
+    return [caffe_files.blob(each) for each in given]
+
+
+def test_the_graph_of_caffe(tmp_path: Path) -> None:
+    assert lint(caffe_net(tmp_path / "a.caffemodel", relu_first=False, biased=False), code=0) == {}
+    found = lint(caffe_net(tmp_path / "b.caffemodel", relu_first=True, biased=False), code=1)
+    assert {code: each["where"] for code, each in found.items()} == {"activation-before-norm": "conv1"}
+    found = lint(caffe_net(tmp_path / "c.caffemodel", relu_first=False, biased=True), code=1)
+    assert {code: each["where"] for code, each in found.items()} == {"bias-before-norm": "conv1"}
 
 
 # --- what users see

@@ -94,6 +94,28 @@ def _weight_names(file: H5File) -> list[str]:
     return [name for layer in layers for name in file.strings(f"{root}/{layer}", "weight_names") or []]
 
 
+def config_of(bundle: Bundle) -> tuple[Any, list[str]] | None:
+    """The model_config of the file that a bundle was read from, parsed, and its layers' names; None for weights alone.
+
+    Raises FormatError where a .wio file remembers something else than Keras writes.
+    """
+    try:
+        [text] = bundle.metadata["keras"]["attributes"]["/"]["model_config"]["value"]
+        names = [layer["name"] for layer in bundle.metadata["layers"]]
+    except KeyError:
+        return None
+    except (TypeError, ValueError):
+        raise FormatError("what is kept of the file's model_config is not what Keras writes") from None
+    return _json_of(text), names
+
+
+def _json_of(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        raise FormatError("its model_config is no JSON") from None
+
+
 class Reading:
     """One pass over one file: tensors in the file's order, and everything else as metadata."""
 
@@ -205,10 +227,7 @@ class Reading:
         if text is None:
             return None
         try:
-            config = json.loads(text)
-        except (ValueError, RecursionError):
-            raise FormatError(f"{self._file.name}: its model_config is no JSON") from None
-        try:
+            config = _json_of(text)
             names = self._file.strings(self._root, "layer_names") or []
             return KerasModel(config, self._version, self._backend, self._told, names)
         except WioError as error:

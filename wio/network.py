@@ -111,6 +111,16 @@ class Network:
         return sorted(finished, key=lambda name: (-depth[name], met[name]))
 
 
+def unused_name(wanted: str, taken: set[str]) -> str:
+    """A name for a layer that may be called more than once: ``conv``, ``conv (2)``, ...; it is taken from then on."""
+    name, k = wanted, 1
+    while name in taken:
+        k += 1
+        name = f"{wanted} ({k})"
+    taken.add(name)
+    return name
+
+
 def output_of(layer: NetLayer, inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
     """What a layer gives out for what it takes; None if the operator or its input is not known well enough."""
     first = inputs[0] if inputs else None

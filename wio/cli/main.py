@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Sequence
 
 from wio import __version__
-from wio.cli import adapters, convert, diff, export, import_, inspect, registry
+from wio.cli import adapters, check, convert, diff, export, import_, inspect, registry
 from wio.errors import WioError
 
 DONE, DIFFERENT, TROUBLE = 0, 1, 2
-COMMANDS = (export, import_, convert, inspect, diff, registry, adapters)
+COMMANDS = (export, import_, convert, inspect, diff, check, registry, adapters)
 
 _DESCRIPTION = """\
 wio takes trained weights from the framework that wrote them to the one that needs them, and says tensor by tensor
@@ -26,7 +26,8 @@ example:
   wio export inception_v4.ckpt --arch inception-v4 -o inception_v4.wio
   wio import inception_v4.wio --into keras-theano -o inception_v4.h5
 
-exit codes: 0 done, 1 the files differ, 2 trouble. `wio COMMAND --help` has an example for each command."""
+exit codes: 0 done, 1 the files differ or the lint found something, 2 trouble.
+`wio COMMAND --help` has an example for each command."""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,9 +17,8 @@ def kept_target(bundle: Bundle, adapter: str, problems: tuple[Problem, ...]) -> 
     """
     names = bundle.metadata.get("names", {})
     if "layouts" in bundle.metadata:
-        layouts = Convention.of({role: tuple(texts) for role, texts in bundle.metadata["layouts"].items()})
         note = f"names and layouts are those of the dialect {bundle.metadata['dialect']}"
-        target = plain_target(bundle, layouts, lambda tensor: tensor.name, {}, (note,))
+        target = plain_target(bundle, Convention({}), lambda tensor: tensor.name, {}, (note,))
         return replace(target, problems=(*target.problems, *problems))
     own = adapter in bundle.metadata
     slots, found, seen = [], list(problems), set()

@@ -100,7 +100,8 @@ class Dialect:
 
     ``source``, ``revision``, ``verified_by`` and ``verified`` are its provenance: what was read, who found it right and
     how. ``weights`` has patterns for each part of each operator (``Conv.kernel``): the first is written, all are read.
-    ``layouts`` are for formats that have no convention of their own.
+    ``singly`` names weights one by one, by their canonical names, where a file follows no pattern. ``layouts`` are for
+    formats that have no convention of their own.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Dialect:
     verified_by: str | None = None
     order: str = "network"
     tensors: Pattern = Pattern.parse("{layer}/{weight}")  # noqa: RUF009 - a frozen value
+    singly: Mapping[str, str] = field(default_factory=dict)
     words: Words = field(default_factory=dict)
     drops: tuple[tuple[str, str], ...] = ()
     differences: tuple[Difference, ...] = ()

@@ -72,8 +72,11 @@ def parameters_of(network: Network) -> Iterator[Parameter]:
 def _layout_text(role: str, layer: NetLayer, incoming: FeatureMap | None) -> str:
     """The canonical layout of a parameter, from what flows into its layer."""
     kind, _, part = role.partition(".")
-    if kind in ("batch_norm", "prelu"):
+    if kind == "batch_norm":
         return "C"
+    if kind == "prelu":
+        # One slope for each channel, wherever in space (ONNX and PyTorch; shared_axes in Keras).
+        return "C" if incoming is None or incoming.flat else "1" * (len(incoming.sizes) - 1) + "C"
     if part == "bias":
         return "O"
     if kind == "dense":

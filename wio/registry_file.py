@@ -107,6 +107,9 @@ class _Reading:
         for word, texts in words.items():
             if len(set(texts.values())) != len(texts):
                 self._wrong(f"{where}.words.{word}", "two texts become one here")
+        tensors = table.get("tensors", "{layer}/{weight}")
+        singly = {str(key): _one_text(text) for key, text in tensors.items()} if isinstance(tensors, Mapping) else {}
+        pattern = "{layer}/{weight}" if singly else tensors
         order = table.get("order", "network")
         if order not in _ORDERS:
             self._wrong(f"{where}.order", f"is {' or '.join(_ORDERS)}, not {order!r}")
@@ -124,7 +127,8 @@ class _Reading:
             self._text(table, "revision", where) or None,
             self._text(table, "verified_by", where) or None,
             order,
-            self._pattern(table.get("tensors", "{layer}/{weight}"), {}, f"{where}.tensors", ("layer", "weight")),
+            self._pattern(pattern, {}, f"{where}.tensors", ("layer", "weight")),
+            singly,
             words,
             tuple((str(glob), str(reason)) for glob, reason in table.get("drop", ())),
             tuple(self._differences(table, where)),

@@ -106,6 +106,8 @@ class Spelling:
         return "the network has no weight of that name"
 
     def _names(self, parameter: Parameter) -> list[str]:
+        if parameter.name in self.dialect.singly:
+            return [self.dialect.singly[parameter.name]]
         layer = self.layers.get(parameter.layer.name)
         if layer is None or parameter.key not in self.dialect.weights:
             return []
@@ -129,11 +131,13 @@ class Spelling:
         return Problem("names", message, f"dialects.{self.dialect.name}.{where}")
 
     def _unnamed(self) -> Iterator[Problem]:
-        lacking = dict.fromkeys(p.key for p in self._all if p.key not in self.dialect.weights)
-        for key in lacking:
+        patterned = [each for each in self._all if each.name not in self.dialect.singly]
+        for key in dict.fromkeys(p.key for p in patterned if p.key not in self.dialect.weights):
             yield self._problem("weights", f"no name for {key}")
-        for layer in dict.fromkeys(p.layer.name for p in self._all if self.layers.get(p.layer.name) is None):
+        for layer in dict.fromkeys(p.layer.name for p in patterned if self.layers.get(p.layer.name) is None):
             yield self._problem("layers", f"no name for {layer}, which has weights")
+        for name in sorted(set(self.dialect.singly) - {each.name for each in self._all}):
+            yield self._problem(f"tensors.{name}", "the network does not have such a weight")
         for key in sorted(set(self.dialect.weights) - {p.key for p in self._all}):
             yield self._problem(f"weights.{key}", "the network does not have such a weight")
         for key in sorted(set(self.dialect.slices) - {p.key for p in self._all}):

@@ -118,7 +118,8 @@ class Architecture:
         self._refuse_slices(dialect)
         tensors: list[Tensor] = []
         by_layer: dict[str, list[str]] = {}
-        for tensor in (*bundle.values(), *self._fills(bundle, spelling)):
+        canonical = {parameter.name: parameter.layout for parameter in self.parameters}
+        for tensor in (*(_with_unit_axes(t, canonical) for t in bundle.values()), *self._fills(bundle, spelling)):
             layer = spelling.layers.get(tensor.layer)
             if layer is None:
                 tensors.append(tensor)
@@ -151,6 +152,14 @@ class Architecture:
         }
         kept = {key: value for key, value in bundle.metadata.items() if key not in ("layers", "keras")}
         return {**kept, "architecture": self.id, "dialect": dialect.name, "epsilon": epsilon}
+
+
+def _with_unit_axes(tensor: Tensor, canonical: Mapping[str, Layout]) -> Tensor:
+    """The tensor with the unit axes of its canonical layout, which its source may not have kept (C for 11C)."""
+    layout = canonical.get(tensor.name)
+    if layout is None or tensor.layout is None or "1" in tensor.layout.axes or "1" not in layout.axes:
+        return tensor
+    return tensor.to(layout)
 
 
 def _as_parameter(tensor: Tensor, parameter: Parameter, convention: Convention) -> Tensor:

@@ -84,7 +84,10 @@ class InceptionV4(nn.Module):
             Side(
                 branch0=nn.Sequential(Unit(1024, 192, 1, 1), Unit(192, 192, 3, 3, 2, valid=True)),
                 branch1=nn.Sequential(
-                    Unit(1024, 256, 1, 1), Unit(256, 256, 1, 7), Unit(256, 320, 7, 1), Unit(320, 320, 3, 3, 2, valid=True)
+                    Unit(1024, 256, 1, 1),
+                    Unit(256, 256, 1, 7),
+                    Unit(256, 320, 7, 1),
+                    Unit(320, 320, 3, 3, 2, valid=True),
                 ),
                 branch2=nn.MaxPool2d(3, 2),
             ),
@@ -114,7 +117,11 @@ def _inception_b() -> nn.Module:
         branch0=Unit(1024, 384, 1, 1),
         branch1=nn.Sequential(Unit(1024, 192, 1, 1), Unit(192, 224, 1, 7), Unit(224, 256, 7, 1)),
         branch2=nn.Sequential(
-            Unit(1024, 192, 1, 1), Unit(192, 192, 7, 1), Unit(192, 224, 1, 7), Unit(224, 224, 7, 1), Unit(224, 256, 1, 7)
+            Unit(1024, 192, 1, 1),
+            Unit(192, 192, 7, 1),
+            Unit(192, 224, 1, 7),
+            Unit(224, 224, 7, 1),
+            Unit(224, 256, 1, 7),
         ),
         branch3=nn.Sequential(_average(), Unit(1024, 128, 1, 1)),
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 from wio.adapters._onnx_bundle import epsilons_of, layer_names
 from wio.adapters._onnx_graph import findings_of
-from wio.adapters._onnx_messages import Model, Node
+from wio.adapters._onnx_maps import integer, integers, string
+from wio.adapters._onnx_messages import Model, Node, Value
 from wio.adapters._onnx_weights import Weight
 from wio.network import NetLayer, Network, unused_name
 
@@ -35,7 +36,8 @@ def onnx_network(model: Model, weights: Sequence[Weight]) -> Network | None:
     biased = {each.group for each in found.declared.values() if each.role.endswith(".bias")}
     held = {weight.tensor.name for weight in weights if weight.initializer}
     given = [value.name for value in graph.inputs if value.name not in held]
-    layers = [NetLayer(name, "Input") for name in given]
+    drawn = {node.inputs[0] for node in graph.nodes if node.op in _DRAWN and node.inputs}
+    layers = [_input(value, value.name in drawn) for value in graph.inputs if value.name in given]
     made = {name: name for name in given}
     taken = set(given)
     for number, node in enumerate(graph.nodes):
@@ -46,13 +48,37 @@ def onnx_network(model: Model, weights: Sequence[Weight]) -> Network | None:
         layer = names.get(group) or node.name or node.outputs[0]
         name = unused_name(layer, taken)
         op = _operator(node, group in names, len(inputs))
-        attributes: dict[str, Any] = {"bias": group in biased}
+        attributes: dict[str, Any] = {"bias": group in biased, **_stated(node)}
         if layer in epsilons:
             attributes["epsilon"] = epsilons[layer]
         followed = inputs if op in ("Add", "Concat", "Unknown") else inputs[:1]
         layers.append(NetLayer(name, op, attributes, tuple(followed)))
         made.update(dict.fromkeys(node.outputs, name))
     return Network(tuple(layers))
+
+
+# Operators whose first input is N, C and two axes of space where it has four axes.
+_DRAWN = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool"})
+_LISTS = ("kernel_shape", "strides", "pads", "dilations")
+
+
+def _input(value: Value, drawn: bool) -> NetLayer:
+    shape = value.shape or ()
+    if not drawn or len(shape) != 4:
+        return NetLayer(value.name, "Input")
+    sizes = [size if isinstance(size, int) and size > 0 else None for size in shape[1:]]
+    return NetLayer(value.name, "Input", {"axes": "CHW", "sizes": sizes})
+
+
+def _stated(node: Node) -> dict[str, Any]:
+    """What a node says of how it moves over space."""
+    stated: dict[str, Any] = {name: found for name in _LISTS if (found := integers(node, name))}
+    if node.op == "Concat":
+        stated["axis"] = integer(node, "axis", -1)
+    if integer(node, "ceil_mode", 0):
+        stated["ceil_mode"] = 1
+    auto_pad = string(node, "auto_pad", "NOTSET")
+    return stated if auto_pad == "NOTSET" else {**stated, "auto_pad": auto_pad}
 
 
 def _operator(node: Node, weighted: bool, flowing: int) -> str:

@@ -151,9 +151,8 @@ def test_a_dialect_s_other_tables_are_checked(tmp_path: Path, table: str, words:
 
 
 def test_a_dialect_like_another_says_only_what_differs(tmp_path: Path) -> None:
-    architecture = load(
-        tmp_path, f'{SMALL}\n[dialects.two]\nlike = "one"\nadapters = ["caffe"]\nlayers = "other/{{layer}}"'
-    )
+    two = '[dialects.two]\nlike = "one"\nadapters = ["caffe"]\nlayers = "other/{layer}"'
+    architecture = load(tmp_path, f"{SMALL}\n{two}")
     assert [name.removeprefix("other/") for name in architecture.names("two")] == [
         name.removeprefix("net/") for name in architecture.names("one")
     ]
@@ -162,9 +161,7 @@ def test_a_dialect_like_another_says_only_what_differs(tmp_path: Path) -> None:
 
 def test_a_name_that_reads_back_as_another_s_is_refused(tmp_path: Path) -> None:
     """No two layers share a name, but a followed by bc cannot be told from ab followed by c."""
-    rows = SMALL.replace('["a", "pair", "in"]', '["a/bc", "pair", "in"]').replace(
-        '"MaxPool", "a",', '"MaxPool", "a/bc",'
-    )
+    rows = SMALL.replace('["a", "pair"', '["a/bc", "pair"').replace('"MaxPool", "a",', '"MaxPool", "a/bc",')
     words = 'words = { b = { a = "a", ab = "ab" }, c = { bc = "bc", c = "c" } }'
     patterns = 'names = [["{b}/{c}/{rest}", "{b}{c}/{rest}"]]'
     with pytest.raises(NameMapError, match="a/bc/left is spelled abc/left, which reads back as ab/c/left"):

@@ -166,6 +166,9 @@ def _as_parameter(tensor: Tensor, parameter: Parameter, convention: Convention) 
     # What a file's own graph says comes before what its format is wont to do.
     own = (tensor.layout,) if tensor.layout is not None and tensor.role == parameter.role else ()
     layout = same_axes(parameter.layout, (*own, *convention.layouts.get(parameter.role, ())))
+    if own and "?" in parameter.layout.letters:
+        # The architecture does not know the size of its input, the file does.
+        layout = own[0]
     if layout is None:
         raise FormatError(
             f"the format keeps no {parameter.role} in axes {parameter.layout}, or the file does not settle its order",

@@ -258,13 +258,10 @@ class _Comparison:
             neutral_a, neutral_b = (t.to(neutral(t.role or "", t.layout)) for t in (a, b) if t.layout is not None)
         except LayoutError as error:
             return Pair(a.name, b.name, UNDECLARED, None, None, error.message)
-        if (
-            neutral_a.layout
-            and neutral_b.layout
-            and sorted(neutral_a.layout.letters) == sorted(neutral_b.layout.letters)
-        ):
-            # Unit axes aside (C and 11C of PReLU) they hold the same.
-            neutral_b = neutral_b.to(neutral_a.layout)
+        settled = neutral_a.layout
+        if settled is not None and same_axes(settled, tuple(filter(None, [neutral_b.layout]))):
+            # Unit axes aside (C and 11C of PReLU) both hold the same.
+            neutral_b = neutral_b.to(settled)
         if neutral_a.layout != neutral_b.layout:
             return Pair(
                 a.name, b.name, CHANGED, None, None, f"layout {a.layout} against {b.layout} hold different axes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from conftest import TESTS
 from test_cli import arrays, make
 
-from wio import plugins
+from wio import plugins, registry_file
 from wio.architecture import Architecture
 from wio.errors import FormatError, NameMapError
 from wio.habit import load_habit
+from wio.network import OPERATORS
 from wio.port import Declarations, open_resolved
 from wio.registry_file import load_architecture
 
@@ -133,6 +135,30 @@ def test_every_problem_is_told_at_once_with_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('["right", "conv", "left"', '["deeper", "pair", "left"], ["right", "conv", "left"', "none in itself"),
+        ("[modules.pair]", "modules = [1]\n[other]", "means nothing here|network"),
+        ("attributes = { auto_pad", "attributes = 3 #", "network"),
+        ('["pool", "MaxPool", "a", {', '["pool", "MaxPool", "a", { pads = [1],', "pads of 2 spatial axes"),
+    ],
+)
+def test_odd_tables_are_problems_not_tracebacks(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in SMALL
+    with pytest.raises(FormatError, match=words):
+        load(tmp_path, SMALL.replace(old, new, 1))
+
+
+def test_networks_of_one_axis(tmp_path: Path) -> None:
+    text = SMALL.replace("kernel_shape = [1, 3]", "kernel_shape = [3]")
+    text = text.replace("kernel_shape = [3, 1]", "kernel_shape = [3]")
+    text = text.replace('axes = "HWC", sizes = [4, 6, 2]', 'axes = "WC", sizes = [6, 2]')
+    text = text.replace("kernel_shape = [2, 2], strides = [2, 2]", "kernel_shape = [2], strides = [2]")
+    layouts = {p.name: str(p.layout) for p in load(tmp_path, text).parameters}
+    assert layouts["a/left/kernel"] == "WIO" and layouts["fc/kernel"] == "(WC)O W=3 C=5"
+
+
+@pytest.mark.parametrize(
     ("table", "words"),
     [
         ('[[dialects.one.differs]]\nop = "Conv"\nattributes = { bias = true }\nreason = "r"', "no name for Conv.bias"),
@@ -226,3 +252,20 @@ def test_inception_v4_is_what_slim_and_the_keras_port_build() -> None:
 @pytest.mark.parametrize("name", ["tf-slim", "keras"])
 def test_habits_load(name: str) -> None:
     assert load_habit(INCEPTION.parent / "dialects" / f"{name}.toml").id == name
+
+
+def test_the_specification_names_what_the_code_reads() -> None:
+    text = (TESTS.parent / "spec" / "registry-1.md").read_text()
+    _, network, _, dialects, differences = text.split("\n## ")
+    operators = next(line for line in network.split("\n\n") if line.startswith("`Input`"))
+    assert set(operators.replace("`", "").split()) == OPERATORS
+    rows = [row.split("|")[1] for row in dialects.splitlines() if row.startswith("| `")]
+    keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert keys == set(registry_file.DIALECT_KEYS)
+    assert set(registry_file.DIFFERENCE_KEYS) <= set(re.findall(r"`(\w+)`", differences))
+
+
+@pytest.mark.parametrize("path", sorted(INCEPTION.parent.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_file_of_the_registry_says_where_it_comes_from(path: Path) -> None:
+    for dialect in load_architecture(path).dialects.values():
+        assert dialect.adapters and dialect.source and dialect.verified and dialect.verified_by

@@ -196,7 +196,8 @@ def _wrong_channels(parameter: Parameter, layout: Layout, shape: tuple[int, ...]
         if channels is not None:
             expected["O"] = channels
     if parameter.key == "Conv.kernel":
-        expected |= dict(zip("HW", attributes["kernel_shape"], strict=True))
+        kernel = attributes["kernel_shape"]
+        expected |= dict(zip("DHW"[3 - len(kernel) :], kernel, strict=True))
     found = layout.extents(shape)
     wrong = [
         f"{letter} is {found[letter]}, not {size}" for letter, size in expected.items() if found.get(letter) != size

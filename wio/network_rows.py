@@ -30,7 +30,7 @@ class Rows:
             self._wrong("network.layers", "is missing: a list of rows [name, operator, inputs, attributes]")
             return None
         layers: dict[str, NetLayer] = {}
-        for layer in self._expand(rows, "network", "", "", 0):
+        for layer in self._expand(rows, "network", "", "", ()):
             if len(layers) >= MAX_LAYERS:
                 self._wrong("network", f"more than {MAX_LAYERS} layers")
                 break
@@ -49,11 +49,10 @@ class Rows:
             return None
         return network
 
-    def _expand(self, rows: Sequence[Any], table: str, scope: str, entrance: str, depth: int) -> Iterator[NetLayer]:
-        """The layers of one table of rows; ``scope`` is put before their names, ``@`` is ``entrance``."""
-        if depth > _MOST_NESTED:
-            self._wrong(table, f"modules are nested deeper than {_MOST_NESTED}")
-            return
+    def _expand(
+        self, rows: Sequence[Any], table: str, scope: str, entrance: str, within: tuple[str, ...]
+    ) -> Iterator[NetLayer]:
+        """A table's layers, inside the modules ``within``: ``scope`` goes before names, ``@`` is ``entrance``."""
         outputs: dict[str, str] = {"@": entrance} if entrance else {}
         for place, row in enumerate(rows):
             where = f"{table}.layers[{place}]"
@@ -71,22 +70,30 @@ class Rows:
             sources = tuple(outputs[each] for each in given if each in outputs)
             full = "/".join(part for part in (scope, name) if part)
             last = full
-            for layer in self._row(op, full, sources, attributes, where, depth):
+            for layer in self._row(op, full, sources, attributes, where, within):
                 last = layer.name
                 yield layer
             outputs[name] = last
 
     def _row(
-        self, op: str, name: str, sources: tuple[str, ...], attributes: Mapping[str, Any], where: str, depth: int
+        self,
+        op: str,
+        name: str,
+        sources: tuple[str, ...],
+        attributes: Mapping[str, Any],
+        where: str,
+        within: tuple[str, ...],
     ) -> Iterator[NetLayer]:
         if op in self._modules:
             rows = self._modules[op].get("layers") if isinstance(self._modules[op], Mapping) else None
             if not isinstance(rows, list) or not rows:
                 self._wrong(f"modules.{op}", "has no layers")
+            elif op in within or len(within) >= _MOST_NESTED:
+                self._wrong(where, f"modules nest {_MOST_NESTED} deep at most, and none in itself")
             elif len(sources) != 1 or attributes:
                 self._wrong(where, "a module takes one input and no attributes")
             else:
-                yield from self._expand(rows, f"modules.{op}", name, sources[0], depth + 1)
+                yield from self._expand(rows, f"modules.{op}", name, sources[0], (*within, op))
         elif op in self._templates:
             yield from self._template(op, name, sources, attributes)
         elif op in OPERATORS:

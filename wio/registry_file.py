@@ -25,11 +25,11 @@ from wio.roles import check_role
 Value = TypeVar("Value")
 
 _TOP = ("id", "title", "network", "modules", "templates", "dialects")
-_DIALECT = (
+DIALECT_KEYS = (
     *("adapters", "title", "source", "revision", "verified_by", "verified", "like", "order", "tensors"),
     *("layers", "names", "words", "weights", "layouts", "values", "differs", "drop"),
 )
-_DIFFERENCE = ("op", "layers", "by", "attributes", "without", "fill", "reason")
+DIFFERENCE_KEYS = ("op", "layers", "by", "attributes", "without", "fill", "reason")
 _ORDERS = ("network", "keras")
 _Raised = (KeyError, TypeError, ValueError, AttributeError, IndexError, WioError)
 
@@ -65,7 +65,7 @@ class _Reading:
         identity = self._text(self._document, "id", "", needed=True)
         title = self._text(self._document, "title", "") or identity
         rows = Rows(self._document)
-        network = rows.network()
+        network = self._try("network", rows.network)
         self.problems += rows.problems
         dialects = dict(self._dialects())
         if network is None:
@@ -100,7 +100,7 @@ class _Reading:
 
     def _dialect(self, name: str, given: Mapping[str, Any]) -> Dialect:
         where, table = f"dialects.{name}", self._inherited(name, given)
-        self._known(table, _DIALECT, where)
+        self._known(table, DIALECT_KEYS, where)
         words = {
             str(word): {str(a): str(b) for a, b in texts.items()} for word, texts in table.get("words", {}).items()
         }
@@ -164,7 +164,7 @@ class _Reading:
     def _differences(self, table: Mapping[str, Any], where: str) -> Iterator[Difference]:
         for place, each in enumerate(table.get("differs", ())):
             at = f"{where}.differs[{place}]"
-            self._known(each, _DIFFERENCE, at)
+            self._known(each, DIFFERENCE_KEYS, at)
             for key in ("op", "by"):
                 if key in each:
                     self._operator(each[key], f"{at}.{key}")

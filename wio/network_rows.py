@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from wio.errors import Problem, WioError
+from wio.errors import Problem, WioError, did_you_mean
 from wio.network import OPERATORS, NetLayer, Network
 from wio.parameters import REQUIRED
 
@@ -64,9 +63,7 @@ class Rows:
             given = [inputs] if isinstance(inputs, str) else inputs
             for each in given:
                 if each not in outputs:
-                    near = difflib.get_close_matches(each, outputs, 1)
-                    remedy = f"did you mean {near[0]}?" if near else None
-                    self._wrong(where, f"takes {each!r}, which is no row before it", remedy)
+                    self._wrong(where, f"takes {each!r}, which is no row before it", did_you_mean(each, outputs))
             sources = tuple(outputs[each] for each in given if each in outputs)
             full = "/".join(part for part in (scope, name) if part)
             last = full
@@ -99,8 +96,7 @@ class Rows:
         elif op in OPERATORS:
             yield NetLayer(name, op, attributes, sources)
         else:
-            near = difflib.get_close_matches(op, [*OPERATORS, *self._modules, *self._templates], 1)
-            remedy = f"did you mean {near[0]}?" if near else None
+            remedy = did_you_mean(op, [*OPERATORS, *self._modules, *self._templates])
             self._wrong(where, f"no operator, module or template is named {op!r}", remedy)
 
     def _template(

@@ -5,7 +5,6 @@ The format is that of spec/registry-1.md.
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 
 from wio.architecture import Architecture
 from wio.dialect import Dialect, Difference, LayerRule, Slice, Words
-from wio.errors import FormatError, NameMapError, Problem, WioError
+from wio.errors import FormatError, NameMapError, Problem, WioError, did_you_mean
 from wio.layout import Layout
 from wio.name_pattern import Pattern
 from wio.network import OPERATORS
@@ -214,23 +213,18 @@ class _Reading:
     def _known(self, table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
         for key in table:
             if key not in keys:
-                near = difflib.get_close_matches(key, keys, 1)
-                hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(keys)}"
-                self._wrong(f"{where}.{key}".lstrip("."), "means nothing here", hint)
+                remedy = did_you_mean(key, keys) or f"there are: {', '.join(keys)}"
+                self._wrong(f"{where}.{key}".lstrip("."), "means nothing here", remedy)
 
     def _operator(self, op: str, where: str) -> None:
         if op not in OPERATORS:
-            near = difflib.get_close_matches(str(op), OPERATORS, 1)
-            self._wrong(where, f"no operator is named {op!r}", f"did you mean {near[0]}?" if near else None)
+            self._wrong(where, f"no operator is named {op!r}", did_you_mean(str(op), OPERATORS))
 
     def _key(self, key: str, where: str) -> None:
         op, _, part = key.partition(".")
         if part not in [each.name for each in PARTS.get(op, ())]:
             keys = [f"{op}.{each.name}" for op, parts in PARTS.items() for each in parts]
-            near = difflib.get_close_matches(key, keys, 1)
-            self._wrong(
-                where, "is no OPERATOR.part", f"did you mean {near[0]}?" if near else f"there are: {', '.join(keys)}"
-            )
+            self._wrong(where, "is no OPERATOR.part", did_you_mean(key, keys) or f"there are: {', '.join(keys)}")
 
     def _wrong(self, where: str, message: str, remedy: str | None = None) -> None:
         self.problems.append(Problem("names" if where.startswith("dialects.") else "file", message, where, remedy))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from wio.bundle import Synthesis, Tensor
@@ -14,7 +14,7 @@ from wio.dialect import Dialect, Difference
 from wio.dtypes import DType
 from wio.errors import Problem
 from wio.lazy import np
-from wio.network import NetLayer, Network
+from wio.network import FeatureMap, NetLayer, Network
 from wio.parameters import Parameter, parameters_of
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class Spelling:
         fills = {parameter.name: self._fill(parameter) for parameter in own}
         self.filled = {name: fill for name, p in named if (fill := fills.get(p.name)) is not None}
 
+    @cached_property
+    def _maps(self) -> dict[str, FeatureMap | None]:
+        return self.network.feature_maps()
+
     @property
     def fills(self) -> list[Fill]:
         return list({fill.parameter.name: fill for fill in self.filled.values()}.values())
@@ -116,7 +120,7 @@ class Spelling:
     def _fill(self, parameter: Parameter) -> Fill | None:
         layer = self._canonical[parameter.layer.name]
         difference = self.dialect.difference(layer)
-        fmap = self.network.feature_maps()[layer.name]
+        fmap = self._maps[layer.name]
         channels = None if fmap is None else fmap.size("C")
         if difference is None or parameter.part not in difference.fill:
             message = f"the port has it and the network has not: fill must say what {parameter.part} holds"

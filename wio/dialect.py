@@ -41,8 +41,9 @@ class LayerRule:
         fields = None if self.spelled is None else self.spelled.match(spelled)
         if fields is None or not set(self.canonical.fields) <= set(fields):
             return None
-        back = {name: {there: here for here, there in texts.items()} for name, texts in words.items()}
-        return self.canonical.format({name: back.get(name, {}).get(text, text) for name, text in fields.items()})
+        for name in fields.keys() & words.keys():
+            fields[name] = next(here for here, there in words[name].items() if there == fields[name])
+        return self.canonical.format(fields)
 
 
 @dataclass(frozen=True)

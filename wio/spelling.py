@@ -76,8 +76,9 @@ class Spelling:
         known = {parameter.name for parameter in parameters}
         own = [each for each in parameters_of(self.network) if each.name not in known]
         self._all = [*parameters, *own]
-        named = [(name, p) for p in self._all for name in self._names(p)]
-        self.written = {self._names(p)[0]: p for p in parameters if self._names(p)}
+        spelled = [(parameter, self._names(parameter)) for parameter in self._all]
+        named = [(name, parameter) for parameter, names in spelled for name in names]
+        self.written = {names[0]: parameter for parameter, names in spelled if names and parameter.name in known}
         self.read = {name: p for name, p in named if p.name in known}
         self.problems = [*self._unnamed(), *self._twice(named), *self._dropped(named), *self._misread()]
         fills = {parameter.name: self._fill(parameter) for parameter in own}

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from wio.adapter import Slot, Target
+from dataclasses import replace
+
+from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle
 from wio.errors import Problem
+from wio.target import plain_target
 
 
 def kept_target(bundle: Bundle, adapter: str, problems: tuple[Problem, ...]) -> Target:
-    """Each tensor copied, under its name in the bundle, or under that of its source where that is of this format."""
+    """Each tensor copied, under its name in the bundle, or under that of its source where that is of this format.
+
+    Where a dialect states layouts, they are those of the file, and the tensors are brought to them.
+    """
     names = bundle.metadata.get("names", {})
+    if "layouts" in bundle.metadata:
+        note = f"names and layouts are those of the dialect {bundle.metadata['dialect']}"
+        target = plain_target(bundle, Convention({}), lambda tensor: tensor.name, {}, (note,))
+        return replace(target, problems=(*target.problems, *problems))
     own = adapter in bundle.metadata
     slots, found, seen = [], list(problems), set()
     for tensor in bundle.values():

@@ -12,7 +12,7 @@ from typing import Any
 from wio.adapters._hdf5 import MAGIC
 from wio.adapters._keras3_archive import CONFIG, METADATA, WEIGHTS, WEIGHTS_NPZ, Archive, looks_like_keras
 from wio.adapters._keras3_archive import MAGIC as ZIP_MAGIC
-from wio.adapters._keras3_config import LAYERS, LAYERS_2_13, Config, Place
+from wio.adapters._keras3_config import CONTAINERS, LAYERS, LAYERS_2_13, Config, Place
 from wio.adapters._keras3_shards import looks_sharded, read_shards
 from wio.adapters._keras3_target import (
     FACTS,
@@ -47,6 +47,20 @@ def read_keras3(path: Path) -> Bundle:
         return _read_archive(path)
     tree = WeightsFile(path).tree() if head == MAGIC else read_shards(path)
     return _Reading(path.name, tree, None).bundle("weights")
+
+
+def config_of(bundle: Bundle) -> Any:
+    """The config.json of the archive that a bundle was read from, parsed; None where there is none of known layers.
+
+    Raises FormatError where a .wio file remembers something else than Keras writes.
+    """
+    try:
+        members = bundle.metadata[FACTS].get("members", ())
+        text = next((each.get("text") for each in members if each["name"] == CONFIG), None)
+        document = None if text is None else json.loads(text)
+        return document if document is not None and document.get("class_name") in CONTAINERS else None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise FormatError(f"what is kept of the file's config.json is not what Keras writes: {error!r}") from None
 
 
 def _head(path: Path) -> bytes:

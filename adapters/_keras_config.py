@@ -17,7 +17,7 @@ from wio.errors import FormatError
 from wio.network import TIME, FeatureMap, NetLayer
 
 MAX_DEPTH = 32
-_CONTAINERS = ("Sequential", "Model", "Functional", "Container")
+CONTAINERS = ("Sequential", "Model", "Functional", "Container")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class KerasModel:
     def __init__(
         self, config: Any, version: str | None, backend: str, told_format: str | None, names: Sequence[str] = ()
     ) -> None:
-        if not isinstance(config, dict) or config.get("class_name") not in _CONTAINERS:
+        if not isinstance(config, dict) or config.get("class_name") not in CONTAINERS:
             raise FormatError("its model_config is not that of a Sequential or functional model")
         self._version, self._backend = version, backend
         self._family = version_family(version)
@@ -92,11 +92,11 @@ class KerasModel:
         found: list[DeclaredLayer] = []
         outputs: dict[tuple[str, int], FeatureMap | None] = {}
         flowing = incoming[0] if incoming else None
-        entrances = [name for name, *_ in _references(inner.get("input_layers"))] if functional else []
+        entrances = [name for name, *_ in references(inner.get("input_layers"))] if functional else []
         for position, document in enumerate(layers):
-            name = _name_of(document, position, self._names if depth == 0 and len(self._names) == len(layers) else ())
-            nodes = _nodes(document) if functional else [[]]
-            start = _first_node(document, name, len(nodes), inner) if functional else 0
+            name = name_of(document, position, self._names if depth == 0 and len(self._names) == len(layers) else ())
+            nodes = nodes_of(document) if functional else [[]]
+            start = first_node(document, name, len(nodes), inner) if functional else 0
             if functional and name in entrances and incoming:
                 place = min(entrances.index(name), len(incoming) - 1)
                 outputs[name, 0] = incoming[place]
@@ -109,7 +109,7 @@ class KerasModel:
                 if k == 0:
                     found.append(declared)
         if functional:
-            ends = [outputs.get((name, k)) for name, k in _references(inner.get("output_layers"))]
+            ends = [outputs.get((name, k)) for name, k in references(inner.get("output_layers"))]
             flowing = ends[0] if ends else None
         return found, flowing
 
@@ -122,7 +122,7 @@ class KerasModel:
             shape = config.get("batch_input_shape") or config.get("batch_shape")
         if shape and all(each is None for each in inputs):
             inputs = [self._input(tuple(shape[1:]))]
-        if class_name in _CONTAINERS:
+        if class_name in CONTAINERS:
             sub, out = self._container(document, inputs, depth + 1)
             return DeclaredLayer(name, class_name, None, _nested(sub, name)), out
         if class_name == "InputLayer":
@@ -238,28 +238,28 @@ def _nested(layers: Sequence[DeclaredLayer], group: str) -> tuple[DeclaredWeight
     return (*(w for w in every if w.trainable), *(w for w in every if not w.trainable))
 
 
-def _name_of(document: Mapping[str, Any], position: int, names: Sequence[str]) -> str:
+def name_of(document: Mapping[str, Any], position: int, names: Sequence[str]) -> str:
     """A layer's name; where the configuration has none, that of its place in the file, or else a mark of its place."""
     config = document["config"]
     name = document.get("name") or (config.get("name") if isinstance(config, dict) else None)
     return str(name or (names[position] if names else f"unnamed_{position}"))
 
 
-def _first_node(document: Mapping[str, Any], name: str, calls: int, inner: Mapping[str, Any]) -> int:
+def first_node(document: Mapping[str, Any], name: str, calls: int, inner: Mapping[str, Any]) -> int:
     """The number by which others refer to the first call of a layer.
 
     A nested model was called once before, when it was made, so its calls count from 1 (keras 2.2.4 network.py,
     ``kept_nodes``); in Keras 3 that is not so for a Sequential. The references tell: every call that is kept is
     referred to, so the highest number among n calls is n - 1 or n.
     """
-    if document["class_name"] not in _CONTAINERS:
+    if document["class_name"] not in CONTAINERS:
         return 0
-    nodes = [node for layer in inner["layers"] for node in _nodes(layer)]
-    taken = [reference for node in [*nodes, _references(inner.get("output_layers"))] for reference in node]
+    nodes = [node for layer in inner["layers"] for node in nodes_of(layer)]
+    taken = [reference for node in [*nodes, references(inner.get("output_layers"))] for reference in node]
     return int(max((place for taker, place in taken if taker == name), default=0) == calls)
 
 
-def _references(value: Any) -> list[tuple[str, int]]:
+def references(value: Any) -> list[tuple[str, int]]:
     """``[[name, node, tensor], ...]``, or the flat ``[name, node, tensor]`` of Keras 3 for a single one."""
     if not value:
         return []
@@ -268,14 +268,14 @@ def _references(value: Any) -> list[tuple[str, int]]:
     return [(str(each[0]), int(each[1])) for each in value]
 
 
-def _nodes(document: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
+def nodes_of(document: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
     """For each time a layer is called, what it is called on. Keras 3 writes calls as arguments."""
     nodes = []
     for node in document.get("inbound_nodes", []):
         if isinstance(node, dict):
             nodes.append([reference for argument in node.get("args", []) for reference in _histories(argument, 0)])
         else:
-            nodes.append(_references(node))
+            nodes.append(references(node))
     return nodes
 
 
@@ -295,7 +295,7 @@ def _formats(document: Any, depth: int) -> list[tuple[str, str]]:
     if depth > MAX_DEPTH or not isinstance(document, dict):
         return []
     class_name, config = document.get("class_name"), document.get("config")
-    if class_name in _CONTAINERS:
+    if class_name in CONTAINERS:
         layers = config if isinstance(config, list) else config.get("layers", []) if isinstance(config, dict) else []
         return [each for layer in layers for each in _formats(layer, depth + 1)]
     if not isinstance(config, dict):

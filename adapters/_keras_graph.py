@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from wio.adapters._keras_config import _CONTAINERS, MAX_DEPTH, _name_of, _nodes, _references
+from wio.adapters._keras_config import CONTAINERS, MAX_DEPTH, name_of, nodes_of, references
 from wio.adapters._keras_conventions import CHANNELS_LAST
 from wio.adapters._keras_layers import data_format, spatial_letters
 
@@ -32,9 +32,9 @@ def batch_norms(config: Any, told_format: str | None) -> dict[str, str]:
 def _pairs(config: Mapping[str, Any], prefix: str, told: str | None, depth: int) -> Iterator[tuple[str, str]]:
     inner = config["config"]
     layers = inner if isinstance(inner, list) else inner["layers"]
-    named = {_name_of(document, place, ()): document for place, document in enumerate(layers)}
+    named = {name_of(document, place, ()): document for place, document in enumerate(layers)}
     for name, document in named.items():
-        if document["class_name"] in _CONTAINERS and depth < MAX_DEPTH:
+        if document["class_name"] in CONTAINERS and depth < MAX_DEPTH:
             yield from _pairs(document, f"{prefix}{name}/", told, depth + 1)
     for before, after in _edges(config, inner, named):
         if _normalises(named[before], named[after], told):
@@ -47,9 +47,9 @@ def _edges(config: Mapping[str, Any], inner: Any, named: Mapping[str, Mapping[st
         names = list(named)
         yield from pairwise(names)
         return
-    calls = {name: _nodes(document) for name, document in named.items()}
+    calls = {name: nodes_of(document) for name, document in named.items()}
     taken = Counter(source for nodes in calls.values() for node in nodes for source, _ in node)
-    taken.update(name for name, _ in _references(inner.get("output_layers")))
+    taken.update(name for name, _ in references(inner.get("output_layers")))
     for name, nodes in calls.items():
         if len(nodes) == 1 and len(nodes[0]) == 1:
             source = nodes[0][0][0]

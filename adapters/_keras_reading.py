@@ -33,6 +33,28 @@ TOP_LEVEL = "top_level_model_weights"
 _LARGEST_CONFIG = 64 << 20
 
 
+def config_of(bundle: Bundle) -> tuple[Any, list[str]] | None:
+    """The model_config of the file that a bundle was read from, parsed, and its layers' names; None for weights alone.
+
+    Raises FormatError where a .wio file remembers something else than Keras writes.
+    """
+    try:
+        [text] = bundle.metadata["keras"]["attributes"]["/"]["model_config"]["value"]
+        names = [layer["name"] for layer in bundle.metadata["layers"]]
+    except KeyError:
+        return None
+    except (TypeError, ValueError):
+        raise FormatError("what is kept of the file's model_config is not what Keras writes") from None
+    return _json_of(text), names
+
+
+def _json_of(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        raise FormatError("its model_config is no JSON") from None
+
+
 class Reading:
     """One pass over one file: tensors in the file's order, and everything else as metadata."""
 
@@ -153,10 +175,7 @@ class Reading:
         if text is None:
             return None
         try:
-            config = json.loads(text)
-        except (ValueError, RecursionError):
-            raise FormatError(f"{where}: its model_config is no JSON") from None
-        try:
+            config = _json_of(text)
             if beside is not None and isinstance(config, dict):
                 config = self._beside(config)
             model = KerasModel(config, self._version, self._backend, self._told, self._layer_names() or [])

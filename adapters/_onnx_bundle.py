@@ -24,7 +24,7 @@ _NORMS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization")
 
 def bundle_of(model: Model, weights: Sequence[Weight], file: str) -> Bundle:
     found = findings_of(model, weights)
-    layers = _layers(weights, found)
+    layers = layer_names(weights, found)
     tensors = []
     for weight in weights:
         declared = found.declared.get(weight.place)
@@ -34,7 +34,7 @@ def bundle_of(model: Model, weights: Sequence[Weight], file: str) -> Bundle:
         else:
             tensors.append(_by_properties(weight, weight.place in found.contradicted, file))
     metadata: dict[str, Any] = {"adapter": "onnx", "onnx": _metadata(model, weights, found, layers)}
-    if epsilons := _epsilons(found, layers):
+    if epsilons := epsilons_of(found, layers):
         metadata["epsilon"] = epsilons
     if model.graph is not None and (pairs := _batch_norms(model.graph, layers)):
         metadata["batch_norms"] = pairs
@@ -53,7 +53,7 @@ def _by_properties(weight: Weight, contradicted: bool, file: str) -> Tensor:
     return replace(declared, layer=properties.get(LAYER, declared.layer))
 
 
-def _layers(weights: Sequence[Weight], found: Findings) -> dict[str, str]:
+def layer_names(weights: Sequence[Weight], found: Findings) -> dict[str, str]:
     """The name of the layer that each group of weights belongs to, no name twice.
 
     It is what the names of its weights share; where they share nothing, or two groups share it, the name of the node;
@@ -123,7 +123,7 @@ def _value(value: Value) -> dict[str, Any]:
     return {"name": value.name, "dtype": kind[0] if kind else None, "shape": shape}
 
 
-def _epsilons(found: Findings, layers: dict[str, str]) -> dict[str, float]:
+def epsilons_of(found: Findings, layers: dict[str, str]) -> dict[str, float]:
     epsilons = {}
     for group, node in found.nodes.items():
         epsilon = number(node, "epsilon", 1e-5) if node.op in _NORMS else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wio.adapter import Adapter, Convention, Option, Target
 from wio.bundle import Bundle
+from wio.network import Network
 
 # base_conv_layer.cpp (weight_shape), inner_product_layer.cpp (weight_shape), embed_layer.cpp: the axes of each blob.
 # Feature maps are N, C, H, W, so that columns flatten C first. A depthwise kernel is a convolution of C groups.
@@ -65,6 +66,12 @@ class CaffeModel(Adapter):
 
     def convention(self, **options: str) -> Convention:  # noqa: ARG002
         return Convention.of(_CONVENTION)
+
+    def network(self, bundle: Bundle, path: Path | None = None, **options: str) -> Network | None:  # noqa: ARG002
+        from wio.adapters._caffe_network import caffe_network
+
+        prototxt = options.get("prototxt")
+        return None if path is None else caffe_network(path, Path(prototxt) if prototxt else None)
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         from wio.adapters._caffe_target import caffe_target

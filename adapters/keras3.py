@@ -14,6 +14,7 @@ from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, KerasCo
 from wio.bundle import Bundle
 from wio.errors import UsageError
 from wio.layout import Layout
+from wio.network import Network
 
 # A layer that Keras 2 has and Keras 3 has not.
 _GONE = "locally_connected"
@@ -52,6 +53,14 @@ class Keras3(Adapter):
     def convention_of(self, bundle: Bundle) -> Convention:
         told = bundle.metadata.get("data_format")
         return agreed([_convention(each) for each in ([told] if told in DATA_FORMATS else DATA_FORMATS)])
+
+    def network(self, bundle: Bundle, path: Path | None = None, **options: str) -> Network | None:  # noqa: ARG002
+        """The network of config.json; None for weights alone, and for a model whose layers only its own code knows."""
+        from wio.adapters._keras3_reading import config_of
+        from wio.adapters._keras_network import keras_network
+
+        config = config_of(bundle)
+        return None if config is None else keras_network(config)
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         from wio.adapters import _keras3_target as targets

@@ -14,6 +14,7 @@ from wio.adapters._hdf5 import MAGIC, H5File
 from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, VERSIONS, KerasConvention, agreed
 from wio.bundle import Bundle
 from wio.errors import FormatError
+from wio.network import Network
 
 
 class _KerasHDF5(Adapter):
@@ -88,6 +89,14 @@ class _KerasHDF5(Adapter):
         from wio.adapters._keras_file import receipt_left
 
         return receipt_left(H5File(path))
+
+    def network(self, bundle: Bundle, path: Path | None = None, **options: str) -> Network | None:  # noqa: ARG002
+        """The network of the model_config; a weights file has none."""
+        from wio.adapters._keras_network import keras_network
+        from wio.adapters._keras_reading import config_of
+
+        found = config_of(bundle)
+        return None if found is None else keras_network(*found)
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         from wio.adapters._keras_target import keras_target

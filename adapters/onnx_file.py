@@ -8,6 +8,7 @@ from typing import Any
 from wio.adapter import Adapter, Convention, Option, Target
 from wio.bundle import Bundle
 from wio.errors import FormatError
+from wio.network import Network
 
 
 class OnnxFile(Adapter):
@@ -45,6 +46,15 @@ class OnnxFile(Adapter):
 
         self.checked(options, writing=True)
         return Convention.of(CONVENTION)
+
+    def network(self, bundle: Bundle, path: Path | None = None, **options: str) -> Network | None:  # noqa: ARG002
+        from wio.adapters._onnx_file import open_model
+        from wio.adapters._onnx_network import onnx_network
+
+        if path is None:
+            return None
+        found = open_model(path)
+        return onnx_network(found.model, list(found.weights.values()))
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         from wio.adapters._onnx_target import template_target, weights_target

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 from conftest import TESTS
 from test_cli import arrays, make
 
-from wio import plugins
-from wio.architecture import Architecture, load_architecture, load_habit
+from wio import plugins, registry_file
+from wio.architecture import Architecture
 from wio.errors import FormatError, NameMapError
+from wio.habit import load_habit
+from wio.network import OPERATORS
 from wio.port import Declarations, open_resolved
+from wio.registry_file import load_architecture
 
 INCEPTION = TESTS.parent / "registry" / "inception_v4.toml"
 
@@ -72,10 +77,10 @@ def test_modules_and_templates_are_written_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('layers = "net/{layer}"', 'layers = "net"', "one name for two things"),
+        ('layers = "net/{layer}"', 'layers = "net"', "one name for"),
         ('"Gemm.bias" = "biases"', "", "no name for Gemm.bias"),
         ('"Gemm.bias" = "biases"', '"Gemm.bias" = "biases"\n"Conv.bias" = "b"', "does not have"),
-        ('"Gemm.bias" = "biases"', '"Gemm.bias" = "weights"', "one name for two things"),
+        ('"Gemm.bias" = "biases"', '"Gemm.bias" = "weights"', "one name for"),
         ('["step", "a counter"]', '["net/fc/*", "oops"]', "drops weights of the network"),
     ],
 )
@@ -98,6 +103,107 @@ def test_a_dialect_must_be_a_bijection(tmp_path: Path, old: str, new: str, words
 def test_a_broken_description_is_refused(tmp_path: Path, old: str, new: str) -> None:
     with pytest.raises(FormatError, match=r"network\.toml|layers? "):
         load(tmp_path, SMALL.replace(old, new))
+
+
+def test_every_problem_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+    """Eleven mistakes in one file: none hides another."""
+    broken = SMALL
+    for old, new in [
+        ('id = "small"', 'title = "t"\nsource = "misplaced"'),
+        ('["left", "conv", "@", { filters = 3', '["left", "con", "@", { filters = 3'),
+        ('["flat", "Flatten", "pool"]', '["flat", "Flatten", "pol"]'),
+        ('["pool", "MaxPool"', '["pool", "Maxpool"'),
+        ('title = "t"\nsource = "s"', 'source = "s"'),
+        ('verified = "v"', 'verifed = "v"'),
+        ('"net/{layer}"', '"net/{leyer}"'),
+        ('"Gemm.bias" = "biases"', '"Gem.bias" = "{layer"'),
+        ('["fc", "Gemm", "flat", { units = 7 }]', '["fc", "Gemm", "flat", { unit = 7 }], ["odd", "Gemm"]'),
+    ]:
+        assert old in broken
+        broken = broken.replace(old, new, 1) if not old.startswith("title") else broken.replace(old, new)
+    with pytest.raises(FormatError) as error:
+        load(tmp_path, broken)
+    told = {problem.tensor: problem for problem in error.value.problems}
+    assert {
+        *("id", "source", "modules.pair.layers[0] left", "network.layers[3] flat", "network.layers[2] pool"),
+        *("dialects.one.title", "dialects.one.verified", "dialects.one.verifed", "dialects.one.layers"),
+        *("dialects.one.weights.Gem.bias", "network.layers[5]", "network: fc"),
+    } <= set(told)
+    assert told["network.layers[3] flat"].remedy == "did you mean pool?"
+    assert told["network.layers[2] pool"].remedy == "did you mean MaxPool?"
+    assert told["dialects.one.weights.Gem.bias"].message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('["right", "conv", "left"', '["deeper", "pair", "left"], ["right", "conv", "left"', "none in itself"),
+        ("[modules.pair]", "modules = [1]\n[other]", "means nothing here|network"),
+        ("attributes = { auto_pad", "attributes = 3 #", "network"),
+        ('["pool", "MaxPool", "a", {', '["pool", "MaxPool", "a", { pads = [1],', "pads of 2 spatial axes"),
+    ],
+)
+def test_odd_tables_are_problems_not_tracebacks(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in SMALL
+    with pytest.raises(FormatError, match=words):
+        load(tmp_path, SMALL.replace(old, new, 1))
+
+
+def test_networks_of_one_axis(tmp_path: Path) -> None:
+    text = SMALL.replace("kernel_shape = [1, 3]", "kernel_shape = [3]")
+    text = text.replace("kernel_shape = [3, 1]", "kernel_shape = [3]")
+    text = text.replace('axes = "HWC", sizes = [4, 6, 2]', 'axes = "WC", sizes = [6, 2]')
+    text = text.replace("kernel_shape = [2, 2], strides = [2, 2]", "kernel_shape = [2], strides = [2]")
+    layouts = {p.name: str(p.layout) for p in load(tmp_path, text).parameters}
+    assert layouts["a/left/kernel"] == "WIO" and layouts["fc/kernel"] == "(WC)O W=3 C=5"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('[[dialects.one.differs]]\nop = "Conv"\nattributes = { bias = true }\nreason = "r"', "no name for Conv.bias"),
+        ('[[dialects.one.differs]]\nlayers = ["nowhere"]\nreason = "r"', "does not have nowhere"),
+        ('[[dialects.one.differs]]\nop = "Conv"', "reason"),
+        ('[[dialects.one.differs]]\nreason = "r"', "either op or layers"),
+        ('[dialects.one.values]\n"Gemm.kernel" = { slice = "1", axis = "O", reason = "r" }', "START:STOP"),
+        ('[dialects.one.layouts]\n"conv.kernel" = "HWXQ"', "layout"),
+        ('[dialects.one.words]\na = { x = "1", y = "1" }', "two texts become one"),
+        ('[dialects.two]\nlike = "three"', "no dialect here"),
+    ],
+)
+def test_a_dialect_s_other_tables_are_checked(tmp_path: Path, table: str, words: str) -> None:
+    with pytest.raises((FormatError, NameMapError), match=words):
+        load(tmp_path, f"{SMALL}\n{table}")
+
+
+def test_a_dialect_like_another_says_only_what_differs(tmp_path: Path) -> None:
+    two = '[dialects.two]\nlike = "one"\nadapters = ["caffe"]\nlayers = "other/{layer}"'
+    architecture = load(tmp_path, f"{SMALL}\n{two}")
+    assert [name.removeprefix("other/") for name in architecture.names("two")] == [
+        name.removeprefix("net/") for name in architecture.names("one")
+    ]
+    assert architecture.dialects["two"].drops == architecture.dialects["one"].drops
+
+
+def test_a_name_that_reads_back_as_another_s_is_refused(tmp_path: Path) -> None:
+    """No two layers share a name, but a followed by bc cannot be told from ab followed by c."""
+    rows = SMALL.replace('["a", "pair"', '["a/bc", "pair"').replace('"MaxPool", "a",', '"MaxPool", "a/bc",')
+    words = 'words = { b = { a = "a", ab = "ab" }, c = { bc = "bc", c = "c" } }'
+    patterns = 'names = [["{b}/{c}/{rest}", "{b}{c}/{rest}"]]'
+    with pytest.raises(NameMapError, match="a/bc/left is spelled abc/left, which reads back as ab/c/left"):
+        load(tmp_path, rows.replace('layers = "net/{layer}"', f'layers = "net/{{layer}}"\n{words}\n{patterns}'))
+
+
+def test_folders_of_the_environment_add_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.toml").write_text(SMALL.replace('id = "small"', f'id = "{name}"'))
+    monkeypatch.setenv("WIO_REGISTRY_PATH", os.pathsep.join(str(tmp_path / name) for name in ("first", "second")))
+    plugins.architectures.cache_clear()
+    try:
+        assert {"first", "second", "posenet", "inception-v4"} <= set(plugins.architectures())
+    finally:
+        plugins.architectures.cache_clear()
 
 
 def test_a_shape_that_contradicts_the_architecture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,3 +252,20 @@ def test_inception_v4_is_what_slim_and_the_keras_port_build() -> None:
 @pytest.mark.parametrize("name", ["tf-slim", "keras"])
 def test_habits_load(name: str) -> None:
     assert load_habit(INCEPTION.parent / "dialects" / f"{name}.toml").id == name
+
+
+def test_the_specification_names_what_the_code_reads() -> None:
+    text = (TESTS.parent / "spec" / "registry-1.md").read_text()
+    _, network, _, dialects, differences = text.split("\n## ")
+    operators = next(line for line in network.split("\n\n") if line.startswith("`Input`"))
+    assert set(operators.replace("`", "").split()) == OPERATORS
+    rows = [row.split("|")[1] for row in dialects.splitlines() if row.startswith("| `")]
+    keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert keys == set(registry_file.DIALECT_KEYS)
+    assert set(registry_file.DIFFERENCE_KEYS) <= set(re.findall(r"`(\w+)`", differences))
+
+
+@pytest.mark.parametrize("path", sorted(INCEPTION.parent.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_file_of_the_registry_says_where_it_comes_from(path: Path) -> None:
+    for dialect in load_architecture(path).dialects.values():
+        assert dialect.adapters and dialect.source and dialect.verified and dialect.verified_by

@@ -198,3 +198,65 @@ def test_a_missing_and_an_unexpected_tensor_are_reported_together(
     assert "InceptionV4/Conv2d_2a_3x3/weights" in done.stderr
     assert "InceptionV4/Conv2d_9z_3x3/weights" in done.stderr
     assert not (tmp_path / "x.wio").exists()
+
+
+# --- the PyTorch ports
+
+
+@pytest.fixture(scope="module")
+def state_dict(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What torch-1001 names it, the background class kept."""
+    file = tmp_path_factory.mktemp("torch") / "inception_v4.pt"
+    done = run_wio("import", exported["v2"], "--into", "torch", "--dialect", "torch-1001", "-o", file)
+    assert "CHECK: 149 tensors are made up" in done.stderr and "149 not exact" in done.stderr
+    return file
+
+
+def test_pytorch_computes_the_softmax(state_dict: Path, softmaxes: dict[str, np.ndarray]) -> None:
+    import torch
+    from inception_v4_torch import InceptionV4
+
+    model = InceptionV4(1001).eval()
+    model.load_state_dict(torch.load(state_dict, weights_only=True), strict=True)
+    picture = torch.from_numpy(inception_v4_weights.make_input().transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        computed = torch.softmax(model(picture), -1).numpy()
+        model.features[4].branch1[1].conv.weight.copy_(model.features[4].branch1[1].conv.weight.flip(3))
+        flipped = torch.softmax(model(picture), -1).numpy()
+    np.testing.assert_allclose(computed, softmaxes["tensorflow"], rtol=0, atol=1e-4)
+    assert np.abs(flipped - computed).max() > 1e-4, "one kernel turned round would show"
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_a_state_dict_goes_back_bit_for_bit(
+    suffix: str, state_dict: Path, exported: dict[str, Path], tmp_path: Path
+) -> None:
+    """Names alone tell a safetensors file: its layouts are the dialect's."""
+    file = state_dict
+    if suffix == "safetensors":
+        file = tmp_path / "inception_v4.safetensors"
+        run_wio("import", exported["v2"], "--into", "safetensors", "--dialect", "torch-1001", "-o", file)
+    back = tmp_path / "back.wio"
+    run_wio("export", file, "--arch", "inception-v4", "--dialect", "torch-1001", "-o", back)
+    dropped = json.loads(run_wio("inspect", back, "--receipt").stdout)["dropped"]
+    assert len(dropped) == 149 and "batch norm" in dropped[0]["reason"]
+    found = json.loads(run_wio("diff", back, exported["v2"], "--json").stdout)
+    assert found["equal"] and len(found["pairs"]) == 598
+
+
+def test_a_gamma_that_was_trained_is_not_dropped(state_dict: Path, tmp_path: Path) -> None:
+    import torch
+
+    weights = torch.load(state_dict, weights_only=True)
+    weights["features.2.bn.weight"][5] = 1.5
+    weights["features.22.conv.weight"] = torch.zeros(1)
+    torch.save(weights, tmp_path / "trained.pt")
+    arguments = ("--arch", "inception-v4", "--dialect", "torch-1001", "-o", tmp_path / "x.wio")
+    done = run_wio("export", tmp_path / "trained.pt", *arguments, code=2)
+    assert "features.2.bn.weight: is not 1 throughout" in done.stderr
+    assert "features.22.conv.weight: the network has no weight of that name" in done.stderr
+
+
+def test_a_thousand_classes_need_the_declared_slice(exported: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ("--into", "torch", "--dialect", "torch", "-o", tmp_path / "x.pt")
+    assert "needs value step slice: Gemm.kernel = O[1:]" in run_wio("import", exported["v2"], *arguments, code=2).stderr

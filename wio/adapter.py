@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from wio.bundle import Bundle
 from wio.errors import Problem, UsageError
 from wio.layout import Layout
+from wio.network import Network
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,14 @@ class Adapter:
     def convention_of(self, bundle: Bundle) -> Convention:  # noqa: ARG002
         """The convention of a bundle that this adapter read; roles whose layout the file leaves open are not in it."""
         return self.convention()
+
+    def network(self, bundle: Bundle, path: Path | None = None, **options: str) -> Network | None:  # noqa: ARG002
+        """The graph that a file holds beside its weights, layers named as the bundle's tensors name them.
+
+        ``options`` are those of ``read``. Without a path it is what the bundle's metadata tell: those of a .wio file
+        remember what its source said. None where nothing tells it.
+        """
+        return None
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         """What a file made of this bundle will hold: the names, order and layouts that a plan must fill.

@@ -33,6 +33,14 @@ def default_layer(name: str) -> str:
     return next((name.rpartition(separator)[0] for separator in "/._" if separator in name), name)
 
 
+@dataclass(frozen=True)
+class Synthesis:
+    """Why a tensor is there that no source holds: one declared ``value`` throughout."""
+
+    value: float
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Tensor:
     """A named array with a declared meaning, or none declared, whose bytes are read on demand.
@@ -46,6 +54,7 @@ class Tensor:
     ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
     ``raw``     gives the same values as bytes, C order and little-endian, where the source has them so: a copy needs
                 no array.
+    ``synthesised``  what was declared where no source holds it, None for a tensor that was read.
     """
 
     name: str
@@ -59,6 +68,7 @@ class Tensor:
     digest: str | None = None
     stored_bytes: int | None = None
     raw: Callable[[], memoryview] | None = field(default=None, repr=False)
+    synthesised: Synthesis | None = None
 
     def __post_init__(self) -> None:
         if self.layer == FROM_NAME:

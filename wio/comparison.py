@@ -141,6 +141,10 @@ class Comparison:
             neutral_a, neutral_b = (t.to(neutral(t.role or "", t.layout)) for t in (a, b) if t.layout is not None)
         except LayoutError as error:
             return Pair(a.name, b.name, UNDECLARED, None, None, error.message)
+        settled = neutral_a.layout
+        if settled is not None and same_axes(settled, tuple(filter(None, [neutral_b.layout]))):
+            # Unit axes aside (C and 11C of PReLU) both hold the same.
+            neutral_b = neutral_b.to(settled)
         if neutral_a.layout != neutral_b.layout:
             differing = f"layout {a.layout} against {b.layout} hold different axes"
             return self._misread(a, b) or Pair(a.name, b.name, CHANGED, None, None, differing)

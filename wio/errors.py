@@ -88,6 +88,14 @@ class UsageError(WioError):
 MOST_PROBLEMS_SHOWN = 20
 
 
+def did_you_mean(wrong: str, known: Iterable[str]) -> str | None:
+    """A remedy for a name that does not exist: the nearest that does, if one is near."""
+    import difflib
+
+    near = difflib.get_close_matches(wrong, list(known), 1)
+    return f"did you mean {near[0]}?" if near else None
+
+
 def printable(text: str) -> str:
     """Text from a file, made safe for a terminal: control, format and bidirectional characters are escaped."""
     if text.isprintable():

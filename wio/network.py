@@ -24,8 +24,8 @@ class NetLayer:
     """One layer: its operator, attributes and the names of the layers whose outputs it takes.
 
     Attributes: ``filters``/``units`` (output channels), ``kernel_shape``, ``strides``, ``dilations``, ``auto_pad``
-    (``VALID``, ``SAME_UPPER``, ``CAUSAL``), ``data_format``, ``epsilon``, ``scale``, ``center``, ``bias``, ``axes``,
-    ``sizes``.
+    (``VALID``, ``SAME_UPPER``, ``CAUSAL``) or ``pads`` (ONNX's: all begins, then all ends), ``ceil_mode``,
+    ``data_format``, ``epsilon``, ``scale``, ``center``, ``bias``, ``axes``, ``sizes``.
     """
 
     name: str
@@ -124,6 +124,16 @@ class Network:
         return sorted(finished, key=lambda name: (-depth[name], met[name]))
 
 
+def unused_name(wanted: str, taken: set[str]) -> str:
+    """A name for a layer that may be called more than once: ``conv``, ``conv (2)``, ...; it is taken from then on."""
+    name, k = wanted, 1
+    while name in taken:
+        k += 1
+        name = f"{wanted} ({k})"
+    taken.add(name)
+    return name
+
+
 def output_of(layer: NetLayer, inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
     """What a layer gives out for what it takes; None if the operator or its input is not known well enough."""
     first = inputs[0] if inputs else None
@@ -211,6 +221,9 @@ _SPATIAL = frozenset(
 )
 
 
+OPERATORS = ELEMENTWISE | _SPATIAL | {"Input", "Add", "Mul", "Max", "Average", "Gemm", "Flatten", "Concat", "Features"}
+
+
 def _spatial(layer: NetLayer, first: FeatureMap | None) -> FeatureMap | None:
     if first is None or first.axes is None or first.flat or "C" not in first.axes:
         return None
@@ -242,17 +255,39 @@ def _extent(op: str, attributes: Mapping[str, Any], i: int, rank: int, before: i
     dilation = _each(attributes.get("dilations", 1), rank)[i]
     pad = attributes.get("auto_pad", "VALID")
     reach = (kernel - 1) * dilation + 1
+    begin, end = _pads(attributes.get("pads"), i, rank)
     if op == "ConvTranspose":
         if attributes.get("output_padding") is not None:
             return None
-        return before * stride if pad == "SAME_UPPER" else before * stride + max(reach - stride, 0)
+        full = before * stride if pad == "SAME_UPPER" else before * stride + max(reach - stride, 0)
+        return full - begin - end
     if pad in ("SAME_UPPER", "CAUSAL"):
         return -(-before // stride)
     if pad == "FULL":
         before += 2 * (reach - 1)
     elif pad != "VALID":
         return None
-    return (before - reach) // stride + 1
+    return _windows(before, reach, stride, begin, end, round_up=bool(attributes.get("ceil_mode")))
+
+
+def _windows(before: int, reach: int, stride: int, begin: int, end: int, *, round_up: bool) -> int:
+    """How many windows fit; rounded up, a last one that would begin in the padding after the map is left out.
+
+    Sources: ONNX Operators, MaxPool, ``ceil_mode``; Caffe pooling_layer.cpp, which always rounds up.
+    """
+    room = before + begin + end - reach
+    if not round_up:
+        return room // stride + 1
+    count = -(-room // stride) + 1
+    return count - 1 if (count - 1) * stride >= before + begin else count
+
+
+def _pads(pads: Sequence[int] | None, i: int, rank: int) -> tuple[int, int]:
+    if pads is None:
+        return 0, 0
+    if len(pads) != 2 * rank:
+        raise FormatError(f"{list(pads)} are no pads of {rank} spatial axes: begins first, then ends")
+    return int(pads[i]), int(pads[i + rank])
 
 
 def _each(value: int | Iterable[int], rank: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wio.adapter import Slot, Target
@@ -18,7 +18,8 @@ from wio.value_step import BIASES, ValueStep
 class Step:
     """One group of source tensors and the group of target tensors it becomes.
 
-    ``kind``: ``copy`` (as it is), ``keep`` (declared, nothing to do), ``rearrange``, ``join`` or ``split`` (gates).
+    ``kind``: ``copy`` (as it is), ``keep`` (declared, nothing to do), ``rearrange``, ``join`` or ``split`` (gates),
+    ``synthesise`` (no source holds it).
     ``exact`` is whether every bit of every value survives.
     """
 
@@ -48,6 +49,7 @@ class Step:
                     "dtype": t.dtype.name,
                 }
                 for t in self.sources
+                if t.synthesised is None
             ],
             "targets": [
                 {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape)}
@@ -132,7 +134,31 @@ def make_plan(
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise PlanError(f"cannot be taken to {adapter}: {count}", problems)
     left = {**(dropped or {}), **{name: why for name, why in target.dropped.items() if name in bundle}}
-    return Plan(adapter, dict(options), tuple(steps), left, target.notes, target.metadata)
+    notes = (*_synthesised(bundle), *target.notes)
+    return Plan(adapter, dict(options), tuple(map(_marked, steps)), left, notes, target.metadata)
+
+
+def _marked(step: Step) -> Step:
+    """A step whose tensors no source holds says so: what it writes was declared, not read."""
+    made = next((tensor.synthesised for tensor in step.sources if tensor.synthesised), None)
+    if made is None:
+        return step
+    reason = f"{made.value:g} throughout: {made.reason}"
+    slots = tuple(replace(slot, reason="; ".join(filter(None, (reason, slot.reason)))) for slot in step.slots)
+    return replace(step, kind="synthesise", slots=slots, exact=False)
+
+
+def _synthesised(bundle: Bundle) -> list[str]:
+    """One note for each reason why tensors are there that no source holds."""
+    by_reason: dict[str, list[str]] = {}
+    for tensor in bundle.values():
+        if tensor.synthesised:
+            by_reason.setdefault(tensor.synthesised.reason, []).append(f"{tensor.name} = {tensor.synthesised.value:g}")
+    return [
+        f"CHECK: {len(made)} tensors are made up, not read ({', '.join(made[:4])}{', ...' if len(made) > 4 else ''}): "
+        f"{reason}"
+        for reason, made in by_reason.items()
+    ]
 
 
 def _unused_remedy(tensor: Tensor) -> str:

@@ -12,13 +12,15 @@ from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 
 from wio.adapter import Adapter
-from wio.architecture import Architecture, Habit, load_architecture, load_habit
+from wio.architecture import Architecture
 from wio.bundle import Bundle
 from wio.errors import AdapterError, WioError, printable
+from wio.habit import Habit, load_habit
+from wio.registry_file import load_architecture
 
 ADAPTERS = "wio.adapters"
 REGISTRY = "wio.registry"
-REGISTRY_VARIABLE = "WIO_REGISTRY"
+REGISTRY_VARIABLE = "WIO_REGISTRY_PATH"
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,14 @@ def plain_target(
 ) -> Target:
     """One slot for each declared weight, named by ``spell``, in the layout that ``convention`` has for its role.
 
-    Where the bundle's architecture has a dialect for the target, that dialect's names hold and ``spell`` is not asked.
+    Where the bundle's architecture has a dialect for the target, that dialect's names hold and ``spell`` is not asked,
+    and so do the layouts that it states.
     What is undeclared, has no layout in the format, or has rows of unknown make-up, is a problem of the target. Tensors
     that are no weights (optimizer slots, counters) are dropped, and say so.
     """
     names = bundle.metadata.get("names", {})
+    if "layouts" in bundle.metadata:
+        convention = Convention.of({role: tuple(texts) for role, texts in bundle.metadata["layouts"].items()})
     slots, problems, dropped = [], [], {}
     for tensor in bundle.values():
         if tensor.role in NOT_WEIGHTS:

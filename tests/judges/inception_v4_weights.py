@@ -2,13 +2,8 @@
 
 The published checkpoint is 163 MB of somebody else's download; these variables have its names and shapes
 and cost a second. Each variable depends on the seed and its own name only, so that one can be made without
-the others:
+the others: `made_up.uniform("wio inception-v4 <seed> <name>")`.
 
-    SHAKE-128("wio inception-v4 <seed> <name>")  ->  little-endian uint32 words
-    word >> 8, minus 2**23                       ->  integers in [-2**23, 2**23), exact in float32
-    times float32(spread / 2**23), plus float32(centre)
-
-Every step is exact or rounds once, so no NumPy version, random stream or mathematical library enters into it.
 The spreads (`_distribution`) are chosen so that a wrong load shows: activations keep their size through 75
 layers, batch-norm statistics are far from the 0 and 1 that Keras starts with, kernels are asymmetric in
 space, and the softmax is neither flat nor saturated.
@@ -16,10 +11,10 @@ space, and the softmax is neither flat nor saturated.
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import inception_v4_slim
+import made_up
 import numpy as np
 
 # A seed whose top five lie well apart (by 5e-3 and more) and change when no kernel is flipped.
@@ -65,8 +60,4 @@ def _distribution(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
 
 
 def _uniform(label: str, shape: tuple[int, ...], centre: float, spread: float) -> np.ndarray:
-    count = int(np.prod(shape, dtype=np.int64))
-    stream = hashlib.shake_128(f"wio inception-v4 {label}".encode("ascii")).digest(4 * count)
-    integers = (np.frombuffer(stream, dtype="<u4") >> 8).astype(np.int32) - 2**23
-    values = integers.astype(np.float32) * np.float32(spread / 2**23) + np.float32(centre)
-    return values.reshape(shape)
+    return made_up.uniform(f"wio inception-v4 {label}", shape, centre, spread)

@@ -92,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
         message(f"note: {note}")
     changed = sum(step.kind not in ("copy", "keep") for step in plan.steps)
     written = sum(len(step.slots) for step in plan.steps)
+    inexact = sum(not step.exact for step in plan.steps)
     total = f", {size(arguments.output.stat().st_size)}" if arguments.output.is_file() else ""
-    how = values_changed(plan) or ", all exact"
-    message(f"wrote {arguments.output}: {written} tensors, {changed} steps that rearrange{how}{total}")
+    exact = f", {inexact} of them not exact" if inexact else "" if plan.values else ", all exact"
+    done = f"{written} tensors, {changed} steps that rearrange{exact}{values_changed(plan)}"
+    message(f"wrote {arguments.output}: {done}{total}")
     return 0

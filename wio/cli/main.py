@@ -22,6 +22,7 @@ COMMANDS = {
     "convert": "wio.cli.convert",
     "inspect": "wio.cli.inspect",
     "diff": "wio.cli.diff",
+    "check": "wio.cli.check",
     "probe": "wio.cli.probe",
     "replay": "wio.cli.replay",
     "registry": "wio.cli.registry",
@@ -36,7 +37,8 @@ example:
   wio export inception_v4.ckpt --arch inception-v4 -o inception_v4.wio
   wio import inception_v4.wio --into keras-theano -o inception_v4.h5
 
-exit codes: 0 done, 1 the files differ, 2 trouble. `wio COMMAND --help` has an example for each command."""
+exit codes: 0 done, 1 the files differ or the lint found something, 2 trouble.
+`wio COMMAND --help` has an example for each command."""
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:

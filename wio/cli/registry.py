@@ -7,14 +7,16 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wio.cli.arguments import Commands, add_command, add_json
+from wio.cli.arguments import Commands, add_command, add_json, key_values, source
 
 if TYPE_CHECKING:
     from wio.architecture import Architecture
 
 _EXAMPLE = """\
   wio registry list
-  wio registry show inception-v4"""
+  wio registry show inception-v4
+  wio registry new model.onnx -o model.toml
+  wio registry check model.toml"""
 
 
 def add_parser(commands: Commands) -> None:
@@ -28,6 +30,14 @@ def add_parser(commands: Commands) -> None:
     check = actions.add_parser("check", help="whether a TOML file is a sound description")
     check.add_argument("file", metavar="FILE", type=Path)
     check.set_defaults(run=run_check)
+    new = actions.add_parser("new", help="a first draft from a file that holds a graph (ONNX, Keras, Caffe)")
+    new.add_argument("model", metavar="MODEL", help="the file to read; ADAPTER:PATH insists on a format")
+    new.add_argument("-o", "--output", metavar="OUT.toml", type=Path, help="where to write (default: standard output)")
+    new.add_argument("--id", help="the id of the architecture (default: the file's name)")
+    new.add_argument(
+        "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="an option of the reader"
+    )
+    new.set_defaults(run=run_new)
     for each in (listing, show, check):
         add_json(each)
 
@@ -59,11 +69,41 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from wio.architecture import load_architecture
     from wio.cli.output import message
+    from wio.registry_file import load_architecture
 
     _show(load_architecture(arguments.file), arguments.json)
     message(f"{arguments.file}: sound; every dialect names every weight once")
+    return 0
+
+
+def run_new(arguments: argparse.Namespace) -> int:
+    from wio.atomic import atomic_output
+    from wio.cli.output import message
+    from wio.errors import WioError
+    from wio.plugins import open_bundle
+    from wio.registry_draft import draft
+    from wio.registry_file import load_architecture
+
+    adapter, path = source(arguments.model, None)
+    options = key_values(arguments.options)
+    bundle, found = open_bundle(path, adapter, options)
+    network = found.network(bundle, path, **options)
+    if network is None or not network.layers:
+        raise WioError(f"{path}: holds weights and no graph", remedy="write the rows after registry/posenet.toml")
+    identity = arguments.id or path.stem.lower().replace("_", "-")
+    text = draft(identity, network, bundle, found.name, path.name)
+    if arguments.output is None:
+        print(text, end="")
+        return 0
+    with atomic_output(arguments.output) as temporary:
+        temporary.write_text(text, "utf-8")
+    todo = text.count("TODO")
+    message(f"wrote {arguments.output}: {len(network.layers)} layers; {todo} places say TODO")
+    try:
+        load_architecture(arguments.output)
+    except WioError as error:
+        message(f"to do before it is sound:\n{error}")
     return 0
 
 
@@ -78,7 +118,11 @@ def _show(architecture: Architecture, json: bool) -> None:
     print(", ".join(f"{count} {op}" for op, count in kinds.most_common()))
     for dialect in architecture.dialects.values():
         print(f"\ndialect {dialect.name}: {dialect.title}")
-        print(f"  for {', '.join(dialect.adapters)}; source: {dialect.source}\n  verified: {dialect.verified}")
+        revision = f", {dialect.revision}" if dialect.revision else ""
+        print(f"  for {', '.join(dialect.adapters)}; source: {dialect.source}{revision}")
+        print(f"  verified: {dialect.verified}{f' ({dialect.verified_by})' if dialect.verified_by else ''}")
+        for deviation in dialect.differences:
+            print(f"  differs: {deviation.op or ', '.join(deviation.layers)}: {deviation.reason}")
         for glob, reason in dialect.drops:
             print(f"  drops {glob}: {reason}")
     print()
@@ -105,7 +149,13 @@ def _as_json(architecture: Architecture) -> dict[str, Any]:
             d.name: {
                 "title": d.title,
                 "source": d.source,
+                "revision": d.revision,
+                "verified_by": d.verified_by,
                 "verified": d.verified,
+                "deviations": [
+                    {"layer": each.layer, "op": each.op, "by": each.by, "reason": each.reason}
+                    for each in architecture.deviations(d.name)
+                ],
                 "adapters": list(d.adapters),
                 "drops": [list(drop) for drop in d.drops],
                 "names": {p.name: name for name, p in architecture.names(d.name).items()},

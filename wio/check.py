@@ -1,0 +1,105 @@
+"""The lint: a file against its own graph, or against an architecture. What ``wio check`` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wio.adapter import Adapter
+from wio.bundle import Bundle
+from wio.checks import against, graph, mapping, values
+from wio.checks.finding import NOTE, SEVERITIES, Finding
+from wio.checks.mapping import BY_THE_USER
+from wio.errors import AdapterError, NameMapError
+from wio.network import Network
+from wio.plugins import adapter_named, architecture_named, open_bundle
+from wio.port import Declarations, Resolved, resolve
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a lint found, errors first; ``graph`` says whose graph its rules had: the file's own, or none."""
+
+    findings: tuple[Finding, ...]
+    tensors: int
+    graph: bool
+    architecture: str | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing but notes."""
+        return all(finding.severity == NOTE for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "tensors": self.tensors,
+            "graph": self.graph,
+            "architecture": self.architecture,
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+def check(
+    path: Path | str,
+    *,
+    adapter: str | None = None,
+    options: Mapping[str, str] | None = None,
+    told: Declarations | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Checked:
+    """Lints a file. Reads every tensor once, one at a time.
+
+    Without ``told.arch`` (or an architecture that a .wio file names) the file is held against its own graph, where it
+    has one. Raises what :func:`wio.port.open_resolved` does, but for names that are not the architecture's: those are
+    findings.
+    """
+    told = told or Declarations()
+    bundle, found = open_bundle(path, adapter, options)
+    own = _own_network(bundle, found, Path(path), found.checked(options or {}, writing=False))
+    resolved, findings = _resolved(bundle, found, told)
+    # Under the names that the file has for them: those are what the user can look up.
+    known = {tensor.origin or tensor.name: tensor for tensor in resolved.bundle.values()}
+    declared = [
+        replace(tensor, role=same.role, layout=same.layout)
+        for tensor in bundle.values()
+        if (same := known.get(tensor.origin or tensor.name)) is not None
+    ]
+    passed_over = [bundle[name] for name, reason in resolved.dropped.items() if reason not in BY_THE_USER]
+    identity = told.arch or resolved.bundle.metadata.get("architecture")
+    if own is not None and identity is not None:
+        architecture = architecture_named(str(identity))
+        named = {known[origin].layer: tensor.layer for tensor in declared if (origin := tensor.origin or tensor.name)}
+        findings += against.check_against(own, architecture.network, architecture.id, named)
+    elif own is not None:
+        findings += graph.check_graph(own)
+    findings += mapping.check_dropped(resolved.dropped, bundle)
+    findings += mapping.check_declared(declared, own if identity is None else None)
+    findings += mapping.check_direction(resolved.bundle)
+    findings += mapping.check_spread(resolved.bundle)
+    findings += values.check_values([*declared, *passed_over], progress)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    held_against = None if identity is None else str(identity)
+    return Checked(tuple(findings), len(declared) + len(passed_over), own is not None, held_against)
+
+
+def _own_network(bundle: Bundle, found: Adapter, path: Path, options: Mapping[str, str]) -> Network | None:
+    """The graph of the file, or what a .wio file remembers of its source's."""
+    source = str(bundle.metadata.get("adapter", found.name))
+    if source == found.name:
+        return found.network(bundle, path, **options)
+    try:
+        return adapter_named(source).network(bundle)
+    except AdapterError:
+        return None
+
+
+def _resolved(bundle: Bundle, found: Adapter, told: Declarations) -> tuple[Resolved, list[Finding]]:
+    try:
+        return resolve(bundle, found, told), []
+    except NameMapError as error:
+        if not error.problems:
+            raise
+        return resolve(bundle, found, replace(told, arch=None)), mapping.check_names(error)

@@ -1,0 +1,119 @@
+"""A first draft of a registry file, from a file that holds a graph beside its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from wio.bundle import Bundle, Tensor
+from wio.network import OPERATORS, NetLayer, Network, unused_name
+from wio.parameters import PARTS, parameters_of
+
+# What the format of spec/registry-1.md knows; graphs say more of their layers, which rows need not.
+_ATTRIBUTES = (
+    *("filters", "units", "multiplier", "kernel_shape", "strides", "dilations", "pads", "auto_pad", "ceil_mode"),
+    *("bias", "epsilon", "scale", "center", "axes", "sizes", "axis", "ratio"),
+)
+
+
+def draft(identity: str, network: Network, bundle: Bundle, adapter: str, source: str) -> str:
+    """The text of a registry file: the layers as the graph has them, and one dialect that names each weight singly.
+
+    What the graph does not tell stands in comments that begin with ``TODO``: an operator without a name here, the size
+    of the input. Roles, kernel sizes and channels come from what the file declares of its tensors.
+    """
+    held: dict[str, dict[str, Tensor]] = {}
+    for tensor in bundle.values():
+        if tensor.role is not None:
+            held.setdefault(tensor.layer, {})[tensor.role] = tensor
+    network = _with_input(network)
+    layers = [_completed(layer, held.get(layer.name, {})) for layer in network.layers]
+    lines = [f"id = {_text(identity)}", f"title = {_text(identity)}", "", "[network]", "layers = ["]
+    for layer, given in zip(layers, network.layers, strict=True):
+        lines += _row(layer, given.op)
+    lines += ["]", "", f"[dialects.{_text(adapter)}]", f"adapters = [{_text(adapter)}]", f"title = {_text(source)}"]
+    lines += [f"source = {_text(source)}", 'verified = "TODO: by whom, and how"', 'layers = "{layer}"']
+    named = dict(_named(Network(tuple(layers)), held))
+    rest = [name for name in bundle if name not in named.values()]
+    if rest:
+        lines += ["drop = ["]
+        lines += [f'  [{_text(_literal(name))}, "TODO: why, or of which layer it is"],' for name in rest]
+        lines += ["]"]
+    lines += ["", f"[dialects.{_text(adapter)}.tensors]"]
+    lines += [f"{_text(canonical)} = {_text(name)}" for canonical, name in named.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _with_input(network: Network) -> Network:
+    """The network with an Input before layers that take nothing: a Sequential of Keras has none."""
+    if all(layer.inputs or layer.op == "Input" for layer in network.layers):
+        return network
+    entrance = unused_name("input", {layer.name for layer in network.layers})
+    fed = (
+        layer if layer.inputs or layer.op == "Input" else replace(layer, inputs=(entrance,)) for layer in network.layers
+    )
+    return Network((NetLayer(entrance, "Input"), *fed))
+
+
+def _completed(layer: NetLayer, weights: Mapping[str, Tensor]) -> NetLayer:
+    """The layer with the attributes that its weights settle; an operator that rows do not know becomes Identity."""
+    op = layer.op if layer.op in OPERATORS else "Identity"
+    attributes = {k: v for k, v in layer.attributes.items() if k in _ATTRIBUTES and v is not None}
+    parts = PARTS.get(op, ())
+    for part in parts:
+        if part.switch is not None:
+            attributes[part.switch] = part.role in weights
+    if not parts:
+        attributes.pop("bias", None)
+    if None in attributes.get("sizes", ()):
+        attributes = {}
+    kernel = next((tensor for role, tensor in weights.items() if role.endswith(".kernel")), None)
+    if kernel is not None and kernel.layout is not None:
+        extents = kernel.layout.extents(kernel.shape)
+        outputs = extents.get("O", 0) * extents.get("G", 1)
+        spatial = [extents[letter] for letter in "DHW" if letter in extents and letter in kernel.layout.spatial]
+        if op == "Gemm":
+            attributes["units"] = outputs
+        elif op in ("Conv", "ConvTranspose") and outputs:
+            attributes |= {"filters": outputs, "kernel_shape": spatial}
+        elif op == "DepthwiseConv":
+            attributes["kernel_shape"] = spatial
+    return NetLayer(layer.name, op, attributes, layer.inputs)
+
+
+def _row(layer: NetLayer, op: str) -> Iterator[str]:
+    if op != layer.op:
+        yield f"  # TODO: the graph has an operator here that is called {op}"
+    if op == "Input" and "sizes" not in layer.attributes:
+        yield '  # TODO: its axes and sizes, as { axes = "HWC", sizes = [224, 224, 3] }'
+    inputs = "[" + ", ".join(map(_text, layer.inputs)) + "]" if len(layer.inputs) != 1 else _text(layer.inputs[0])
+    row = f"  [{_text(layer.name)}, {_text(layer.op)}, {inputs}"
+    if layer.attributes:
+        row += ", { " + ", ".join(f"{key} = {_value(value)}" for key, value in layer.attributes.items()) + " }"
+    yield f"{row}],"
+
+
+def _named(network: Network, held: Mapping[str, Mapping[str, Tensor]]) -> Iterator[tuple[str, str]]:
+    for parameter in parameters_of(network):
+        tensor = held.get(parameter.layer.name, {}).get(parameter.role)
+        if tensor is not None:
+            yield parameter.name, tensor.name
+
+
+def _literal(name: str) -> str:
+    """A glob that matches one name only."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return _text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _text(text: str) -> str:
+    """A TOML basic string: JSON's escapes are TOML's (TOML 1.0, Basic strings), but for DEL and lone surrogates."""
+    plain = "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
+    return json.dumps(plain, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,248 @@
+"""The registry's files: one TOML file for each architecture, read with everything that is wrong in it told at once.
+
+The format is that of spec/registry-1.md.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wio.architecture import Architecture
+from wio.dialect import Dialect, Difference, LayerRule, Slice, Words
+from wio.errors import FormatError, NameMapError, Problem, WioError, did_you_mean
+from wio.layout import Layout
+from wio.name_pattern import Pattern
+from wio.network import OPERATORS
+from wio.network_rows import Rows
+from wio.parameters import PARTS
+from wio.roles import check_role
+
+Value = TypeVar("Value")
+
+_TOP = ("id", "title", "network", "modules", "templates", "dialects")
+DIALECT_KEYS = (
+    *("adapters", "title", "source", "revision", "verified_by", "verified", "like", "order", "tensors"),
+    *("layers", "names", "words", "weights", "layouts", "values", "differs", "drop"),
+)
+DIFFERENCE_KEYS = ("op", "layers", "by", "attributes", "without", "fill", "reason")
+_ORDERS = ("network", "keras")
+_Raised = (KeyError, TypeError, ValueError, AttributeError, IndexError, WioError)
+
+
+def load_architecture(path: Path) -> Architecture:
+    """Reads one file of a registry.
+
+    FormatError or NameMapError names the file and every problem in it, each with where it is: a table of the TOML file,
+    or a row of the network.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path.name}: {error}") from None
+    reading = _Reading(document)
+    architecture = reading.architecture()
+    if architecture is None or reading.problems:
+        count = len(reading.problems)
+        kind = NameMapError if all(each.kind == "names" for each in reading.problems) else FormatError
+        raise kind(f"{path.name}: {count} problem{'s' if count != 1 else ''}", reading.problems)
+    return architecture
+
+
+class _Reading:
+    """One document; what is wrong with it goes into ``problems`` and reading goes on."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self.problems: list[Problem] = []
+
+    def architecture(self) -> Architecture | None:
+        self._known(self._document, _TOP, "")
+        identity = self._text(self._document, "id", "", needed=True)
+        title = self._text(self._document, "title", "") or identity
+        rows = Rows(self._document)
+        network = self._try("network", rows.network)
+        self.problems += rows.problems
+        dialects = dict(self._dialects())
+        if network is None:
+            return None
+        try:
+            return Architecture(identity, title, network, dialects)
+        except WioError as error:
+            self.problems += error.problems or [Problem("network", error.message)]
+            return None
+
+    def _dialects(self) -> Iterator[tuple[str, Dialect]]:
+        """Those whose tables are sound: what is wrong with the names of another would only repeat its problems."""
+        tables = self._document.get("dialects", {})
+        if not isinstance(tables, Mapping):
+            self._wrong("dialects", "is no table")
+            return
+        for name, table in tables.items():
+            before = len(self.problems)
+            found = self._try(f"dialects.{name}", partial(self._dialect, name, table))
+            if found is not None and len(self.problems) == before:
+                yield name, found
+
+    def _inherited(self, name: str, table: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The table of a dialect with what it takes from the one that it is like, which is like no other."""
+        like = table.get("like")
+        if like is None:
+            return table
+        other = self._document["dialects"].get(like)
+        if not isinstance(other, Mapping) or other.get("like") is not None or like == name:
+            raise FormatError(f"is like {like!r}, which is no dialect here that stands for itself")
+        return {**other, **table}
+
+    def _dialect(self, name: str, given: Mapping[str, Any]) -> Dialect:
+        where, table = f"dialects.{name}", self._inherited(name, given)
+        self._known(table, DIALECT_KEYS, where)
+        words = {
+            str(word): {str(a): str(b) for a, b in texts.items()} for word, texts in table.get("words", {}).items()
+        }
+        for word, texts in words.items():
+            if len(set(texts.values())) != len(texts):
+                self._wrong(f"{where}.words.{word}", "two texts become one here")
+        tensors = table.get("tensors", "{layer}/{weight}")
+        singly = {str(key): _one_text(text) for key, text in tensors.items()} if isinstance(tensors, Mapping) else {}
+        pattern = "{layer}/{weight}" if singly else tensors
+        order = table.get("order", "network")
+        if order not in _ORDERS:
+            self._wrong(f"{where}.order", f"is {' or '.join(_ORDERS)}, not {order!r}")
+        layouts = {check_role(role): _texts(texts) for role, texts in table.get("layouts", {}).items()}
+        for text in (text for each in layouts.values() for text in each):
+            Layout.parse(text)
+        return Dialect(
+            name,
+            self._text(table, "title", where, needed=True),
+            self._text(table, "source", where, needed=True),
+            self._text(table, "verified", where, needed=True),
+            _texts(table.get("adapters", ())),
+            tuple(self._rules(table, words, where)),
+            dict(self._weights(table, where)),
+            self._text(table, "revision", where) or None,
+            self._text(table, "verified_by", where) or None,
+            order,
+            self._pattern(pattern, {}, f"{where}.tensors", ("layer", "weight")),
+            singly,
+            words,
+            tuple((str(glob), str(reason)) for glob, reason in table.get("drop", ())),
+            tuple(self._differences(table, where)),
+            dict(self._slices(table, where)),
+            layouts,
+        )
+
+    def _rules(self, table: Mapping[str, Any], words: Words, where: str) -> Iterator[LayerRule]:
+        ours = {word: tuple(texts) for word, texts in words.items()}
+        theirs = {word: tuple(texts.values()) for word, texts in words.items()}
+        every = Pattern.parse("{layer}")
+        for place, row in enumerate(table.get("names", ())):
+            at = f"{where}.names[{place}]"
+            if len(row) != 2:
+                self._wrong(at, "is not a pair: canonical pattern, this dialect's")
+                continue
+            canonical = self._pattern(row[0], ours, at)
+            spelled = self._pattern(row[1], theirs, at, canonical.fields) if row[1] is not False else None
+            yield LayerRule(None, canonical, spelled)
+        layers = table.get("layers", {})
+        for op, text in layers.items() if isinstance(layers, Mapping) else [(None, layers)]:
+            at = f"{where}.layers" + (f".{op}" if op else "")
+            if op is not None:
+                self._operator(op, at)
+            yield LayerRule(op, every, None if text is False else self._pattern(text, theirs, at, ("layer",)))
+
+    def _weights(self, table: Mapping[str, Any], where: str) -> Iterator[tuple[str, tuple[Pattern, ...]]]:
+        for key, texts in table.get("weights", {}).items():
+            at = f"{where}.weights.{key}"
+            self._key(key, at)
+            yield key, tuple(self._pattern(text, {}, at, ("layer",)) for text in _texts(texts))
+
+    def _differences(self, table: Mapping[str, Any], where: str) -> Iterator[Difference]:
+        for place, each in enumerate(table.get("differs", ())):
+            at = f"{where}.differs[{place}]"
+            self._known(each, DIFFERENCE_KEYS, at)
+            for key in ("op", "by"):
+                if key in each:
+                    self._operator(each[key], f"{at}.{key}")
+            if ("op" in each) == ("layers" in each):
+                self._wrong(at, "says either op or layers")
+            fill = {str(part): float(value) for part, value in each.get("fill", {}).items()}
+            yield Difference(
+                self._text(each, "reason", at, needed=True),
+                each.get("op"),
+                _texts(each.get("layers", ())),
+                each.get("by"),
+                dict(each.get("attributes", {})),
+                _texts(each.get("without", ())),
+                fill,
+            )
+
+    def _slices(self, table: Mapping[str, Any], where: str) -> Iterator[tuple[str, Slice]]:
+        for key, rule in table.get("values", {}).items():
+            at = f"{where}.values.{key}"
+            self._key(key, at)
+            self._known(rule, ("slice", "axis", "reason"), at)
+            start, colon, stop = str(rule["slice"]).partition(":")
+            if not colon:
+                raise FormatError(f"values.{key}: a slice is START:STOP, as 1:, not {rule['slice']!r}")
+            first, last = (int(text) if text else None for text in (start, stop))
+            yield key, Slice(first, last, str(rule["axis"]), self._text(rule, "reason", at, needed=True))
+
+    # --- what every table is asked
+
+    def _pattern(
+        self, text: Any, words: Mapping[str, tuple[str, ...]], where: str, fields: tuple[str, ...] | None = None
+    ) -> Pattern:
+        """The pattern. One that is no text, or uses other fields than ``fields`` and ``{k}``, is a problem."""
+        found = self._try(where, lambda: Pattern.parse(_one_text(text), words)) or Pattern(("",))
+        strange = [] if fields is None else [field for field in found.fields if field not in (*fields, "k")]
+        if strange:
+            listed = ", ".join(f"{{{field}}}" for field in (*(fields or ()), "k"))
+            self._wrong(where, f"the field {{{strange[0]}}} means nothing here; there are {listed}")
+        return found
+
+    def _text(self, table: Mapping[str, Any], key: str, where: str, *, needed: bool = False) -> str:
+        value = table.get(key, "")
+        if not isinstance(value, str) or (needed and not value):
+            self._wrong(f"{where}.{key}".lstrip("."), "is missing" if key not in table else "is no text that says it")
+        return str(value)
+
+    def _known(self, table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
+        for key in table:
+            if key not in keys:
+                remedy = did_you_mean(key, keys) or f"there are: {', '.join(keys)}"
+                self._wrong(f"{where}.{key}".lstrip("."), "means nothing here", remedy)
+
+    def _operator(self, op: str, where: str) -> None:
+        if op not in OPERATORS:
+            self._wrong(where, f"no operator is named {op!r}", did_you_mean(str(op), OPERATORS))
+
+    def _key(self, key: str, where: str) -> None:
+        op, _, part = key.partition(".")
+        if part not in [each.name for each in PARTS.get(op, ())]:
+            keys = [f"{op}.{each.name}" for op, parts in PARTS.items() for each in parts]
+            self._wrong(where, "is no OPERATOR.part", did_you_mean(key, keys) or f"there are: {', '.join(keys)}")
+
+    def _wrong(self, where: str, message: str, remedy: str | None = None) -> None:
+        self.problems.append(Problem("names" if where.startswith("dialects.") else "file", message, where, remedy))
+
+    def _try(self, where: str, make: Callable[[], Value]) -> Value | None:
+        try:
+            return make()
+        except _Raised as error:
+            message = error.message if isinstance(error, WioError) else f"is not what the format wants here: {error!r}"
+            self._wrong(where, message, getattr(error, "remedy", None))
+            return None
+
+
+def _one_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise FormatError(f"{value!r} is no pattern")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(_one_text, [value] if isinstance(value, str) else value))

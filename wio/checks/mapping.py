@@ -78,14 +78,14 @@ def _statistics(held: list[Tensor], network: Network | None) -> Iterator[Finding
             yield Finding("missing-statistics", ERROR, each.name, "the graph has it; the file has no tensor of it")
 
 
-def check_direction(bundle: Bundle) -> list[Finding]:
+def check_direction(tensors: Iterable[Tensor]) -> list[Finding]:
     """Kernels of Keras on Theano, which run backwards.
 
     tf.keras, tf-keras and Keras 3 have dropped what turned them when a file named that backend (keras 3.15
     ``legacy_h5_format.py`` reads ``original_backend`` and does nothing with it); a kernel of extent 1 is the same.
     """
     turned = []
-    for tensor in bundle.values():
+    for tensor in tensors:
         if tensor.layout is not None and tensor.layout.flipped:
             extents = tensor.layout.extents(tensor.shape)
             if any(extents.get(letter, 1) > 1 for letter in "DHW"):

@@ -55,7 +55,7 @@ def config_of(bundle: Bundle) -> Any:
     Raises FormatError where a .wio file remembers something else than Keras writes.
     """
     try:
-        members = bundle.metadata[FACTS].get("members", ())
+        members = bundle.metadata.get(FACTS, {}).get("members", ())
         text = next((each.get("text") for each in members if each["name"] == CONFIG), None)
         document = None if text is None else json.loads(text)
         return document if document is not None and document.get("class_name") in CONTAINERS else None

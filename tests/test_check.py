@@ -15,10 +15,14 @@ from conftest import TESTS, run_wio
 from onnx import helper
 from test_cli import arrays, make
 
+import wio
+from wio.adapters._keras_network import keras_network
 from wio.checks.against import check_against
 from wio.checks.finding import CODES, ERROR, NOTE, SEVERITIES, WARNING, Finding
 from wio.checks.graph import check_graph
+from wio.checks.mapping import check_declared
 from wio.network import NetLayer, Network
+from wio.plugins import adapter_named
 
 
 def lint(*arguments: object, code: int) -> dict[str, dict[str, Any]]:
@@ -150,10 +154,13 @@ def test_running_std_without_a_version(data: Path) -> None:
     assert lint(f"keras-tf:{folder / 'BatchNormalization.full.h5'}", code=0) == {}
 
 
-def test_a_theano_file_without_convolutions_loads_as_it_is(data: Path) -> None:
+def test_a_theano_file_without_convolutions_loads_as_it_is(data: Path, tmp_path: Path) -> None:
     folder = data / "keras_layers" / "k224_th_last"
     assert lint(folder / "LSTM.full.h5", code=0) == {}
     assert lint(folder / "Conv2D.full.h5", code=1).keys() == {"loads-wrong"}
+    # In a .wio file the direction is declared: nobody loads it without knowing.
+    run_wio("export", folder / "Conv2D.full.h5", "-o", tmp_path / "x.wio")
+    assert lint(tmp_path / "x.wio", code=0) == {}
     assert lint(data / "keras_layers" / "k224_tf_last" / "Conv2D.full.h5", code=0) == {}
 
 
@@ -217,8 +224,19 @@ def test_many_biased_convolutions_without_norm_are_a_design() -> None:
         rows += block(k)
         if k % 2:
             rows += [(f"up{k}", "Conv", {"bias": True}), (f"a{k}", "Relu", {})]
-    findings = check_graph(chain(*rows, ("fc", "Gemm")))
-    assert codes(findings) == [("conv-without-norm", NOTE, f"up{k}") for k in (1, 3, 5, 7)]
+    [finding] = check_graph(chain(*rows, ("fc", "Gemm")))
+    assert (finding.code, finding.severity) == ("conv-without-norm", NOTE)
+    assert finding.tensors == ("up1", "up3", "up5", "up7")
+
+
+@pytest.mark.parametrize("name", ["ResNet50V2", "MobileNetV3Small", "DenseNet121"])
+def test_published_networks_are_silent(name: str) -> None:
+    """Norms behind sums and concatenations, squeeze and excitation, as Keras's own applications build them."""
+    import keras
+
+    network = keras_network(json.loads(getattr(keras.applications, name)(weights=None).to_json()))
+    assert sum(layer.op == "BatchNormalization" for layer in network.layers) > 30
+    assert check_graph(network) == []
 
 
 def test_epsilon_replaced_layers_and_other_graphs() -> None:
@@ -252,6 +270,16 @@ def test_a_graph_that_is_another() -> None:
     other = chain(*block(0), ("fc", "Gemm", {"units": 8}))
     assert codes(check_against(other, wanted, "net")) == [("graph-differs", ERROR, "fc")]
     assert codes(check_against(chain(*block(0)[:2], ("fc", "Gemm")), wanted, "net")) == [("graph-differs", ERROR, "c0")]
+
+
+def test_a_norm_of_the_graph_without_tensors(tmp_path: Path) -> None:
+    source = TESTS / "data" / "real_frameworks" / "keras_layers" / "k224_tf_last" / "BatchNormalization.full.h5"
+    bundle = wio.open(source)
+    network = adapter_named("keras-tf").network(bundle)
+    assert network is not None and [layer.op for layer in network.layers] == ["BatchNormalization"]
+    twice = Network((*network.layers, NetLayer("lost", "BatchNormalization", {}, (network.layers[0].name,))))
+    assert codes(check_declared(bundle.values(), network)) == []
+    assert codes(check_declared(bundle.values(), twice)) == [("missing-statistics", ERROR, "lost")]
 
 
 def test_outputs_are_paired_by_name_where_names_are_known() -> None:

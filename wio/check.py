@@ -77,7 +77,8 @@ def check(
         findings += graph.check_graph(own)
     findings += mapping.check_dropped(resolved.dropped, bundle)
     findings += mapping.check_declared(declared, own if identity is None else None)
-    findings += mapping.check_direction(resolved.bundle)
+    if found.name == "keras-theano":
+        findings += mapping.check_direction(declared)
     findings += mapping.check_spread(resolved.bundle)
     findings += values.check_values([*declared, *passed_over], progress)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))

@@ -107,15 +107,17 @@ def _without_norm(graph: Graph, convolutions: list[NetLayer]) -> Iterator[Findin
     if len(normed) < 2 or len(normed) <= len(without):
         return
     biased = sum(bool(layer.attributes.get("bias")) for layer in normed)
-    few = len(without) <= max(1, len(convolutions) // 10)
-    for layer in without:
-        bias = bool(layer.attributes.get("bias"))
+    told = f"{len(normed)} of {len(convolutions)} convolutions are followed by a batch norm"
+    if len(without) > max(1, len(convolutions) // 10) and biased * 2 < len(normed):
         # A bias where the others have none: many of them are a design (Inception-ResNet), a few are a slip.
-        designed = bias and biased * 2 < len(normed) and not few
-        evidence = f"{len(normed)} of {len(convolutions)} convolutions are followed by a batch norm; this one is not"
-        if not bias:
-            evidence += ", and it has no bias either"
-        yield Finding("conv-without-norm", NOTE if designed else WARNING, layer.name, evidence)
+        designed = [layer.name for layer in without if layer.attributes.get("bias")]
+        without = [layer for layer in without if not layer.attributes.get("bias")]
+        if designed:
+            evidence = f"{told}; {len(designed)} have a bias instead: {listed(designed)}"
+            yield Finding("conv-without-norm", NOTE, "", evidence, tuple(designed))
+    for layer in without:
+        bare = "" if layer.attributes.get("bias") else ", and it has no bias either"
+        yield Finding("conv-without-norm", WARNING, layer.name, f"{told}; this one is not{bare}")
 
 
 def _activation_first(graph: Graph, convolutions: list[NetLayer]) -> Iterator[Finding]:
@@ -138,12 +140,14 @@ def _activation_first(graph: Graph, convolutions: list[NetLayer]) -> Iterator[Fi
 
 
 def _biased(graph: Graph, convolutions: list[NetLayer]) -> Iterator[Finding]:
+    """Biases right in front of a batch norm; with padding or a pool between, they are not without effect."""
     biased: list[tuple[str, str]] = []
     plain = 0
     for layer in convolutions:
-        norm, late = norm_in(graph.chain(layer.name))
-        if norm is None or late:
+        chain = [each for each in graph.chain(layer.name) if each.op not in ("Identity", "Dropout")]
+        if not chain or chain[0].op != NORM:
             continue
+        norm = chain[0]
         if layer.attributes.get("bias"):
             biased.append((layer.name, norm.name))
         else:

@@ -70,24 +70,22 @@ def _statistics(held: list[Tensor], network: Network | None) -> Iterator[Finding
         if lacking and layer not in unknown:
             evidence = f"it has {', '.join(sorted(parts))}, and no {' and no '.join(lacking)}"
             yield Finding("missing-statistics", ERROR, layer, evidence)
-    if network is None or not layers:
+    # Where tensors are undeclared, one of them may be what seems to be missing.
+    if network is None or not layers or unknown:
         return
-    known = unknown | layers.keys()
     for each in network.layers:
-        if each.op == "BatchNormalization" and each.name.partition(" (")[0] not in known:
+        if each.op == "BatchNormalization" and each.name.partition(" (")[0] not in layers:
             yield Finding("missing-statistics", ERROR, each.name, "the graph has it; the file has no tensor of it")
 
 
-def check_direction(bundle: Bundle) -> list[Finding]:
+def check_direction(tensors: Iterable[Tensor]) -> list[Finding]:
     """Kernels of Keras on Theano, which run backwards.
 
     tf.keras, tf-keras and Keras 3 have dropped what turned them when a file named that backend (keras 3.15
     ``legacy_h5_format.py`` reads ``original_backend`` and does nothing with it); a kernel of extent 1 is the same.
     """
-    if bundle.metadata.get("adapter") != "keras-theano":
-        return []
     turned = []
-    for tensor in bundle.values():
+    for tensor in tensors:
         if tensor.layout is not None and tensor.layout.flipped:
             extents = tensor.layout.extents(tensor.shape)
             if any(extents.get(letter, 1) > 1 for letter in "DHW"):

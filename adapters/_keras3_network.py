@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wio.adapters._keras3_pieces import InexpressibleError, Pieces
-from wio.errors import Problem
+from wio.errors import FormatError, Problem
 from wio.execution import Execution, Run, Window
 
 # The lowest number of each dtype: a largest value is never that of a pad.
@@ -37,6 +37,8 @@ def keras_network(
         except InexpressibleError as error:
             problems.append(Problem("network", f"layer {run.layer.name!r}, {run.layer.op}: {error}"))
             keras.put(run, "Identity", {})
+        except FormatError as error:
+            return keras, [*problems, Problem("twice", error.message)]
     keras.finish(execution)
     return keras, problems
 

@@ -16,7 +16,7 @@ from wio.adapters._keras3_target import FACTS
 from wio.adapters._keras3_tree import VARS
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
-from wio.execution import Execution, execution, weights_dtype
+from wio.execution import Execution, execution, rows_reason, weights_dtype
 from wio.layout import Layout
 from wio.network import Network
 from wio.parameters import PARTS
@@ -108,10 +108,8 @@ class _Tree:
             if role == "prelu.alpha":
                 axes = keras.axes(self._runs[layer])
                 layout = Layout(tuple(axis if axis in source.layout.letters else "1" for axis in axes))
-            elif role == "dense.kernel" and len(layout.axes[0]) > 1:
-                same = layout.axes[0] == source.layout.axes[0]
-                told = "rows stay" if same else f"rows shuffled {source.layout.axes[0]} -> {layout.axes[0]}"
-                reason = f"{told}: Keras 3 flattens {' '.join(layout.axes[0])}"
+            elif role == "dense.kernel":
+                reason = rows_reason(source.layout, layout, "Keras 3")
             try:
                 shape = source.to(layout).shape
             except LayoutError:

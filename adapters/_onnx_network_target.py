@@ -10,7 +10,7 @@ from wio.adapters._onnx_convention import CONVENTION
 from wio.adapters._onnx_nodes import GRAPH, IR_VERSION, OPERATORS, OPSET, graph
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
-from wio.execution import Execution, Run, execution, sizes, weights_dtype
+from wio.execution import Execution, Run, execution, rows_reason, sizes, weights_dtype
 from wio.layout import Layout
 from wio.network import Network
 from wio.parameters import PARTS, Part
@@ -39,8 +39,9 @@ def network_target(bundle: Bundle, network: Network, every_output: bool) -> Targ
             name = f"{layer}/{part.name}" if source is None else names.get(source.name) or source.name
             if each.has(part):
                 slots.append(_slot(name, part.role, each, source))
-            elif part.name in _CHANGES_NOTHING and mean is not None:
-                slots.append(_synthesised(name, part, mean))
+            elif part.name in _CHANGES_NOTHING:
+                # Without the mean the plan fails for that.
+                slots += [] if mean is None else [_synthesised(name, part, mean)]
             else:
                 continue
             weights.setdefault(layer, {})[part.role] = name
@@ -79,10 +80,8 @@ def _slot(name: str, role: str, run: Run, source: Tensor | None) -> Slot:
     reason = ""
     if role == "prelu.alpha":
         layout = _slope(source.layout, run)
-    elif role == "dense.kernel" and layout is not None and len(layout.axes[0]) > 1:
-        same = layout.axes[0] == source.layout.axes[0]
-        told = "rows stay" if same else f"rows shuffled {source.layout.axes[0]} -> {layout.axes[0]}"
-        reason = f"{told}: ONNX flattens {' '.join(layout.axes[0])}"
+    elif role == "dense.kernel" and layout is not None:
+        reason = rows_reason(source.layout, layout, "ONNX")
     return Slot(name, role, layout or source.layout, layer, layer, None, reason)
 
 

@@ -81,8 +81,8 @@ class OnnxFile(Adapter):
         return weights_target(bundle)
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
-        from wio.adapters._onnx_nodes import GRAPH
         from wio.adapters._onnx_network_writer import around
+        from wio.adapters._onnx_nodes import GRAPH
         from wio.adapters._onnx_template import write_into_template
         from wio.adapters._onnx_writer import write_weights
 

@@ -307,6 +307,38 @@ def test_keras_needs_no_custom_objects_and_keeps_the_layers_names(
             np.testing.assert_array_equal(back[name].numpy(), expected, name)
 
 
+def test_a_weight_that_is_missing_is_a_problem_of_the_plan(many: tuple[Architecture, Bundle], tmp_path: Path) -> None:
+    made, bundle = many
+    for name in ("a/norm/moving_mean", "deep/kernel", "dense/bias"):
+        left = Bundle(t for t in bundle.values() if t.name != name)
+        role = bundle[name].role
+        with pytest.raises(PlanError, match=f"nothing fills it: the source has no {role}"):
+            write_onnx(left, made, tmp_path / "x.onnx")
+        with pytest.raises(PlanError, match=f"nothing fills it: the source has no {role}"):
+            keras_plan(left, made.network)
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_names_that_keras_cannot_tell_apart_are_a_problem() -> None:
+    image = NetLayer("x", "Input", {"axes": "HWC", "sizes": (4, 5, 3)})
+    slashed = NetLayer("a/b", "Relu", {}, ("x",)), NetLayer("a_b", "Tanh", {}, ("a/b",))
+    helped = NetLayer("n", "LRN", {"size": 3}, ("x",)), NetLayer("n_sums", "Relu", {}, ("n",))
+    for layers in (slashed, helped):
+        with pytest.raises(PlanError, match="two layers of Keras would be named"):
+            keras_plan(Bundle([]), Network((image, *layers)))
+
+
+def test_graph_none_writes_the_weights_alone(many: tuple[Architecture, Bundle], tmp_path: Path) -> None:
+    made, bundle = many
+    adapter = adapter_named("onnx")
+    whole = Bundle(bundle.values(), {}, made.network)
+    options = adapter.checked({"graph": "none"}, writing=True)
+    plan = make_plan(whole, adapter.target(whole, **options), "onnx", options)
+    adapter.write(tmp_path / "x.onnx", plan.apply(), **options)
+    model = onnx.load(str(tmp_path / "x.onnx"))
+    assert len(model.graph.initializer) == len(bundle) and not model.graph.node
+
+
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_keras_on_torch_computes_it_in_both_data_formats(
     data_format: str, many: tuple[Architecture, Bundle], tmp_path: Path

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from wio.bundle import Bundle
 from wio.errors import Problem
+from wio.layout import Layout
 from wio.network import TIME, FeatureMap, NetLayer, Network
 from wio.parameters import Part
 from wio.roles import NOT_WEIGHTS
@@ -147,6 +148,8 @@ def _trouble(
     first = incoming[0] if incoming else None
     if layer.op == "Gemm" and first is not None and not first.flat and len(first.sizes) > 1:
         return "it takes a map: a Flatten must stand before it"
+    if layer.op == "LRN" and "size" not in layer.attributes:
+        return "it does not say over how many channels (size)"
     if layer.op == "LRN" and first is not None and len(first.sizes) != 3:
         return "it takes a map that is not of two spatial axes, which onnxruntime does not normalise"
     flattened = first is not None and first.flat and len([size for size in first.sizes if size != 1]) > 1
@@ -220,3 +223,16 @@ def weights_dtype(bundle: Bundle, known: Sequence[str]) -> tuple[str, list[Probl
     return dtype, [] if dtype in known else [
         Problem("dtype", f"a network does not compute in {dtype}", by_dtype[dtype])
     ]
+
+
+def rows_reason(source: Layout, target: Layout, format_name: str) -> str:
+    """Why the rows of a dense kernel are shuffled or stay; "" for one whose rows are no flattened map."""
+    before, after = source.axes[0], target.axes[0]
+    if len(after) == 1:
+        return ""
+    if before == after:
+        return f"rows stay: {format_name} flattens {' '.join(after)}, as the source does"
+    space = [letter for letter in after if letter != "C"]
+    if all(target.size(letter) == 1 for letter in space):
+        return f"rows stay: {' = '.join(space)} = 1, so every order is the same"
+    return f"rows shuffled {before} -> {after}: {format_name} flattens {' '.join(after)}"

@@ -1,7 +1,7 @@
 """What a Keras 3 file made of a bundle holds: the variables of a template, or of the file that the bundle came from.
 
-Keras finds variables by their place in the tree, which only a model's config or code can tell; so wio fills an existing
-tree, variable by variable, and never makes one up.
+Keras finds variables by their place in the tree, which only a model's config or code can tell, or a network of the
+registry; without either wio fills an existing tree, variable by variable, and never makes one up.
 """
 
 from __future__ import annotations

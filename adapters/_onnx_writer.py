@@ -130,21 +130,34 @@ def write_model(path: Path, parts: Sequence[Part], data: DataFile) -> None:
         write_parts(file, parts, str(path))
 
 
-def write_weights(path: Path, bundle: Bundle, tail: Sequence[Part] = ()) -> None:
-    """A model of initializers without a graph around them; their roles and layouts stand in its metadata_props.
+@dataclass(frozen=True)
+class Around:
+    """What stands around the initializers of a graph, as fields of GraphProto, and the versions that it needs."""
+
+    before: bytes
+    after: bytes
+    ir_version: int
+    opset: int
+
+
+def write_weights(path: Path, bundle: Bundle, around: Around | None = None, tail: Sequence[Part] = ()) -> None:
+    """A model of initializers, by default without a graph; roles and layouts stand in their metadata_props.
 
     ``tail`` are further fields of the model.
     """
     tensors = list(bundle.values())
     data = DataFile(path)
     size = sum(tensor.nbytes + len(tensor.name) + 1024 for tensor in tensors)
-    graph: list[Part] = [text_field(2, "weights")]
+    if around is None:
+        # The IR and opset versions that the types of these tensors need.
+        versions = max((_VERSIONS.get(t.dtype.name, _USUAL_VERSION) for t in tensors), default=_USUAL_VERSION)
+        around = Around(text_field(2, "weights"), b"", *versions)
+    graph: list[Part] = [around.before]
     for tensor in tensors:
         graph += message_field(5, _tensor(tensor, data if size > LARGEST_MESSAGE else None))
-    # The IR and opset versions that the types of these tensors need.
-    ir_version, opset = max((_VERSIONS.get(t.dtype.name, _USUAL_VERSION) for t in tensors), default=_USUAL_VERSION)
-    head = number_field(1, ir_version) + text_field(2, "wio") + text_field(3, __version__)
-    model: list[Part] = [head, *message_field(7, graph), bytes_field(8, number_field(2, opset))]
+    graph.append(around.after)
+    head = number_field(1, around.ir_version) + text_field(2, "wio") + text_field(3, __version__)
+    model: list[Part] = [head, *message_field(7, graph), bytes_field(8, number_field(2, around.opset))]
     write_model(path, [*model, *tail], data)
 
 

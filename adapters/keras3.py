@@ -22,13 +22,20 @@ _GONE = "locally_connected"
 
 class Keras3(Adapter):
     name = "keras3"
-    description = "Keras 3: .keras, .weights.h5 and sharded .weights.json (writes into a template)"
+    description = "Keras 3: .keras, .weights.h5 and sharded .weights.json (writes networks, or a template's weights)"
     writes = True
     options = (
         Option(
             "template", "an existing .keras or weights file of the same network, whose tree is filled", writing=True
         ),
         Option("max_shard_size", "gigabytes in one shard of a .weights.json", (), "5", writing=True),
+        Option(
+            "data_format",
+            "without a template: what the maps of the registry's network are",
+            DATA_FORMATS,
+            CHANNELS_LAST,
+            writing=True,
+        ),
     )
 
     def sniff(self, path: Path) -> int:
@@ -71,6 +78,11 @@ class Keras3(Adapter):
             return targets.template_target(bundle, template, self.convention_of(template))
         if targets.FACTS in bundle.metadata:
             return targets.same_format_target(bundle, self.convention_of(bundle))
+        if bundle.network is not None:
+            from wio.adapters._keras3_network_target import network_target
+
+            data_format = settled["data_format"]
+            return network_target(bundle, bundle.network, _convention(data_format), data_format)
         return Target((), bundle.metadata, dict.fromkeys(bundle, ""), (targets.no_template(),))
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:

@@ -15,11 +15,25 @@ class OnnxFile(Adapter):
     """ONNX models. The node that takes a weight says what it is; nothing else does."""
 
     name = "onnx"
-    description = "ONNX models: initializers, constants, external data; roles and layouts from the graph"
+    description = "ONNX models: initializers, constants, external data; roles from the graph; writes networks that run"
     writes = True
     options = (
         Option("template", "the model whose weights are replaced; its graph stays as it is", writing=True),
         Option("keep", "weights of the template that stay as they are: GLOB,GLOB,...", writing=True),
+        Option(
+            "graph",
+            "without a template: the network's graph where its architecture is known, or none, only weights",
+            ("network", "none"),
+            "network",
+            writing=True,
+        ),
+        Option(
+            "outputs",
+            "what the graph gives out: the network's outputs, or every layer's, each called as the layer",
+            ("network", "every-layer"),
+            "network",
+            writing=True,
+        ),
     )
 
     def sniff(self, path: Path) -> int:
@@ -57,14 +71,19 @@ class OnnxFile(Adapter):
         return onnx_network(found.model, list(found.weights.values()))
 
     def target(self, bundle: Bundle, **options: str) -> Target:
+        from wio.adapters._onnx_network_target import network_target
         from wio.adapters._onnx_target import template_target, weights_target
 
         options = self.checked(options, writing=True)
         if "template" in options:
             return template_target(bundle, Path(options["template"]), options.get("keep", ""))
+        if bundle.network is not None and options["graph"] == "network":
+            return network_target(bundle, bundle.network, options["outputs"] == "every-layer")
         return weights_target(bundle)
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
+        from wio.adapters._onnx_network_writer import around
+        from wio.adapters._onnx_nodes import GRAPH
         from wio.adapters._onnx_receipt import METADATA_PROPS, entry
         from wio.adapters._onnx_template import write_into_template
         from wio.adapters._onnx_writer import bytes_field, write_weights
@@ -73,8 +92,10 @@ class OnnxFile(Adapter):
         if "template" in options:
             write_into_template(path, bundle, Path(options["template"]))
         else:
-            receipt = bundle.metadata.get("receipt")
-            write_weights(path, bundle, [] if receipt is None else [bytes_field(METADATA_PROPS, entry(receipt))])
+            graph, receipt = bundle.metadata.get(GRAPH), bundle.metadata.get("receipt")
+            name = str(bundle.metadata.get("architecture", "network"))
+            tail = [] if receipt is None else [bytes_field(METADATA_PROPS, entry(receipt))]
+            write_weights(path, bundle, None if graph is None else around(graph, name), tail)
 
     def receipt(self, path: Path) -> dict[str, Any] | None:
         from wio.adapters._onnx_receipt import read_receipt

@@ -260,3 +260,47 @@ def test_a_gamma_that_was_trained_is_not_dropped(state_dict: Path, tmp_path: Pat
 def test_a_thousand_classes_need_the_declared_slice(exported: dict[str, Path], tmp_path: Path) -> None:
     arguments = ("--into", "torch", "--dialect", "torch", "-o", tmp_path / "x.pt")
     assert "needs value step slice: Gemm.kernel = O[1:]" in run_wio("import", exported["v2"], *arguments, code=2).stderr
+
+
+# --- as networks that run
+
+
+@pytest.fixture(scope="module")
+def runnable(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runnable")
+    for adapter, name in (("onnx", "v4.onnx"), ("keras3", "v4.keras")):
+        run_wio("import", exported["v2"], "--into", adapter, "-o", folder / name)
+    return {"onnx": folder / "v4.onnx", "keras3": folder / "v4.keras"}
+
+
+def same_softmax(computed: np.ndarray, reference: np.ndarray) -> None:
+    np.testing.assert_allclose(computed, reference, rtol=0, atol=1e-4)
+    assert (np.argsort(computed[0])[-5:] == np.argsort(reference[0])[-5:]).all()
+
+
+def test_the_onnx_model_gives_tensorflows_softmax(runnable: dict[str, Path], softmaxes: dict[str, np.ndarray]) -> None:
+    import onnx
+    import onnxruntime
+
+    onnx.checker.check_model(str(runnable["onnx"]), full_check=True)
+    session = onnxruntime.InferenceSession(str(runnable["onnx"]), providers=["CPUExecutionProvider"])
+    image = np.ascontiguousarray(np.moveaxis(inception_v4_weights.make_input(), -1, 1))
+    [computed] = session.run(["Logits/Predictions"], {"input": image})
+    same_softmax(computed, softmaxes["tensorflow"])
+
+
+def test_the_keras_model_gives_tensorflows_softmax(runnable: dict[str, Path], softmaxes: dict[str, np.ndarray]) -> None:
+    import keras
+
+    model = keras.saving.load_model(runnable["keras3"])
+    computed = np.asarray(model(inception_v4_weights.make_input(), training=False))
+    same_softmax(computed, softmaxes["tensorflow"])
+
+
+@pytest.mark.parametrize("adapter", ["onnx", "keras3"])
+def test_the_networks_that_run_hold_the_checkpoints_weights(
+    adapter: str, exported: dict[str, Path], runnable: dict[str, Path]
+) -> None:
+    done = run_wio("diff", exported["v1"], runnable[adapter], "--arch", "inception-v4", "--json")
+    found = json.loads(done.stdout)
+    assert found["equal"] and len(found["pairs"]) == 598

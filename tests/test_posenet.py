@@ -241,3 +241,43 @@ def test_deviations_are_declared() -> None:
     assert (found["norm1"].op, found["norm1"].by) == ("LRN", "BatchNormalization")
     assert {"norm1", "norm2", "conv1", "pool2"} <= set(found)
     assert architecture.deviations("caffe") == ()
+
+
+# --- as networks that run
+
+
+@pytest.mark.parametrize("source", ["caffe", "tf"])
+@pytest.mark.parametrize("target", ["onnx", "keras3"])
+def test_the_network_that_runs_gives_out_the_poses(
+    source: str, target: str, exported: dict[str, Path], poses: dict[str, list[np.ndarray]], tmp_path: Path
+) -> None:
+    made = tmp_path / ("made.onnx" if target == "onnx" else "made.keras")
+    run_wio("import", exported[source], "--into", target, "-o", made)
+    picture = posenet.make_input()
+    if target == "onnx":
+        import onnx
+        import onnxruntime
+
+        onnx.checker.check_model(str(made), full_check=True)
+        session = onnxruntime.InferenceSession(str(made), providers=["CPUExecutionProvider"])
+        computed = session.run(posenet.OUTPUTS, {"data": np.ascontiguousarray(picture.transpose(0, 3, 1, 2))})
+    else:
+        import keras
+
+        model = keras.saving.load_model(made)
+        assert model.output_names == posenet.OUTPUTS
+        computed = [np.asarray(pose) for pose in model(picture, training=False)]
+    assert close(computed, poses["lrn"])
+    assert not close(computed, poses["batch_norm"])
+    found = json.loads(run_wio("diff", exported["npy"], made, "--arch", "posenet", "--json").stdout)
+    assert found["equal"] and len(found["pairs"]) == 136
+
+
+def test_the_plan_of_an_onnx_model_says_why_rows_are_shuffled(exported: dict[str, Path]) -> None:
+    done = run_wio("import", exported["tf"], "--into", "onnx", "--dry-run", "--json")
+    steps = json.loads(done.stdout)["steps"]
+    filled = [(step["targets"][0], step["reason"]) for step in steps]
+    said = {slot["name"].partition("/")[0]: reason for slot, reason in filled if slot["role"] == "dense.kernel"}
+    for layer in SHUFFLED:
+        assert said[layer] == "rows shuffled HWC -> CHW: ONNX flattens C H W"
+    assert said["cls3_fc1_pose"] == "rows stay: H = W = 1, so every order is the same"

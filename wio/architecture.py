@@ -108,7 +108,7 @@ class Architecture:
         return Bundle(ordered, self._metadata(bundle, dialect)), dropped
 
     def spell(self, bundle: Bundle, dialect: Dialect) -> Bundle:
-        """A canonical bundle with the layer names of a dialect, its layers listed in the dialect's order.
+        """A canonical bundle and its network with the layer names of a dialect, layers listed in the dialect's order.
 
         ``metadata["names"]`` has what the dialect calls each tensor, ``metadata["layouts"]`` the layouts that it states
         itself. Weights that only the port has are there too, synthesised.
@@ -131,7 +131,8 @@ class Architecture:
         kept = {key: value for key, value in bundle.metadata.items() if key != "keras"}
         if dialect.layouts:
             kept["layouts"] = {role: list(texts) for role, texts in dialect.layouts.items()}
-        return Bundle(tensors, {**kept, "layers": layers, "names": names, "dialect": dialect.name})
+        metadata = {**kept, "layers": layers, "names": names, "dialect": dialect.name}
+        return Bundle(tensors, metadata, spelling.network.renamed(spelling.layers))
 
     def _fills(self, bundle: Bundle, spelling: Spelling) -> list[Tensor]:
         """What the port has besides: in layers of which the bundle holds a weight, others only if it holds them all."""

@@ -12,6 +12,7 @@ from wio.dtypes import DType
 from wio.encodings import to_bytes
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
+from wio.network import Network
 from wio.ops import apply_all, rearrange
 from wio.roles import check_role, neutral
 
@@ -179,15 +180,20 @@ class Bundle(Mapping[str, Tensor]):
     """An ordered, read-only mapping from names to tensors, with what the file says beside its weights.
 
     ``metadata`` is JSON-able: what weights alone lose (batch-norm epsilon, data format, model_config, attributes).
+    ``network`` is the one that the weights are of, where that is known and they are on their way to a format that can
+    hold it; its layers are named as the tensors' are. It is no part of a .wio file, which names the architecture.
     """
 
-    def __init__(self, tensors: Iterable[Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, tensors: Iterable[Tensor], metadata: Mapping[str, Any] | None = None, network: Network | None = None
+    ) -> None:
         self._tensors: dict[str, Tensor] = {}
         for tensor in tensors:
             if tensor.name in self._tensors:
                 raise WioError(f"two tensors are named {tensor.name!r}")
             self._tensors[tensor.name] = tensor
         self.metadata: dict[str, Any] = dict(metadata or {})
+        self.network = network
 
     def __getitem__(self, name: str) -> Tensor:
         try:
@@ -209,7 +215,7 @@ class Bundle(Mapping[str, Tensor]):
         return sum(tensor.nbytes for tensor in self.values())
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Bundle:
-        return Bundle((change(tensor) for tensor in self.values()), self.metadata)
+        return Bundle((change(tensor) for tensor in self.values()), self.metadata, self.network)
 
     def select(self, only: Iterable[str] = (), drop: Iterable[str] = ()) -> Bundle:
         """The bundle without what ``only`` leaves out and ``drop`` names: globs on names, or on names in the source.
@@ -221,7 +227,7 @@ class Bundle(Mapping[str, Tensor]):
         if idle:
             raise WioError(f"no tensor matches {', '.join(map(repr, idle))}", remedy="wio inspect FILE lists the names")
         kept = (t for t in self.values() if (not only or _matches(t, only)) and not _matches(t, drop))
-        return Bundle(kept, self.metadata)
+        return Bundle(kept, self.metadata, self.network)
 
 
 def _matches(tensor: Tensor, globs: Iterable[str]) -> bool:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wio.errors import FormatError
 
-ELEMENTWISE = frozenset({"BatchNormalization", "Relu", "Softmax", "Activation", "Dropout", "PRelu", "LRN", "Identity"})
+ELEMENTWISE = frozenset(
+    {"BatchNormalization", "LRN", "Activation", "Dropout", "Identity"}
+    | {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "Softmax"}
+)
 WITH_KERNEL = frozenset({"Conv", "DepthwiseConv", "ConvTranspose", "Gemm"})
 TIME = "T"
 
@@ -92,8 +95,18 @@ class Network:
             if by_name[layer.inputs[0]].op in WITH_KERNEL
         }
 
-    def keras_order(self) -> list[str]:
-        """The names in the order of Keras's ``model.layers`` for a functional model.
+    def renamed(self, names: Mapping[str, str | None]) -> Network:
+        """The network with other names for its layers; one without another name keeps its own."""
+
+        def of(name: str) -> str:
+            return names.get(name) or name
+
+        return Network(
+            tuple(replace(layer, name=of(layer.name), inputs=tuple(map(of, layer.inputs))) for layer in self.layers)
+        )
+
+    def keras_order(self, outputs: Sequence[str] | None = None) -> list[str]:
+        """The names in the order of Keras's ``model.layers`` for a functional model; by default every end is an output.
 
         Source: keras 2.2.4 ``engine/network.py``, ``_map_graph_network``: by depth from the outputs, and within one
         depth by the order in which a walk from the outputs first meets a layer.
@@ -103,7 +116,8 @@ class Network:
         met: dict[str, int] = {}
         finished: list[str] = []
         done: set[str] = set()
-        for output in (layer.name for layer in self.layers if layer.name not in consumed):
+        ends = [layer.name for layer in self.layers if layer.name not in consumed]
+        for output in ends if outputs is None else outputs:
             stack = [(output, iter(by_name[output].inputs))]
             met.setdefault(output, len(met))
             while stack:
@@ -213,6 +227,8 @@ _SPATIAL = frozenset(
         "MaxPool",
         "AveragePool",
         "GlobalPool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
         "Pad",
         "Crop",
         "Resize",
@@ -232,6 +248,8 @@ def _spatial(layer: NetLayer, first: FeatureMap | None) -> FeatureMap | None:
     if layer.op == "GlobalPool":
         return FeatureMap(("C",), (first.size("C"),))
     sizes = dict(zip(first.axes, first.sizes, strict=True))
+    if layer.op in ("GlobalAveragePool", "GlobalMaxPool"):
+        return FeatureMap(first.axes, tuple(sizes[axis] if axis == "C" else 1 for axis in first.axes))
     for i, letter in enumerate(letters):
         before = sizes[letter]
         sizes[letter] = None if before is None else _extent(layer.op, attributes, i, len(letters), before)

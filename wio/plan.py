@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wio.adapter import Slot, Target
-from wio.bundle import Bundle, Tensor
+from wio.adapter import Constant, Slot, Target
+from wio.bundle import Bundle, Synthesis, Tensor
 from wio.errors import LayoutError, PlanError, Problem
 from wio.gates import join_gates, take_gates
+from wio.lazy import np
 from wio.ops import Op, rearrange
 from wio.value_step import BIASES, ValueStep
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def make_plan(
 def _marked(step: Step) -> Step:
     """A step whose tensors no source holds says so: what it writes was declared, not read."""
     made = next((tensor.synthesised for tensor in step.sources if tensor.synthesised), None)
-    if made is None:
+    if made is None or step.kind == "synthesise":
         return step
     reason = f"{made.value:g} throughout: {made.reason}"
     slots = tuple(replace(slot, reason="; ".join(filter(None, (reason, slot.reason)))) for slot in step.slots)
@@ -178,6 +182,8 @@ def _grouped(slots: Iterable[Slot]) -> list[list[Slot]]:
 
 def _step(slots: list[Slot], bundle: Bundle, by_role: Mapping[tuple[str, str | None], list[Tensor]]) -> Step:
     first = slots[0]
+    if first.constant is not None:
+        return Step("synthesise", (_made(first, first.constant),), tuple(slots), ())
     if first.copy_of is not None:
         return Step("copy", (bundle[first.copy_of],), tuple(slots), ())
     sources = tuple(by_role.get((first.source_layer, first.role), ()))
@@ -222,6 +228,23 @@ def _filled(slot: Slot, sources: tuple[Tensor, ...]) -> Tensor:
             tensor = _with_gates(slot.layout.gates, sources)
         tensor = tensor.to(slot.layout)
     return tensor.changed(name=slot.name, layer=slot.layer, origin=slot.origin, role=slot.role)
+
+
+def _made(slot: Slot, constant: Constant) -> Tensor:
+    """What fills a slot that nothing of the source does."""
+
+    def load() -> Array:
+        return np.full(constant.shape, constant.value, constant.dtype.numpy)
+
+    return Tensor(
+        slot.name,
+        constant.dtype,
+        constant.shape,
+        load,
+        slot.role,
+        slot.layout,
+        synthesised=Synthesis(constant.value, slot.reason),
+    )
 
 
 def _with_gates(wanted: str, sources: tuple[Tensor, ...]) -> Tensor:

@@ -305,12 +305,12 @@ def plan_into(resolved: Resolved, chosen: Adapter, settled: Mapping[str, str], t
 
 
 def _spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:
-    """A canonical bundle of an architecture with the layer names that its dialect for the target has."""
+    """A canonical bundle of an architecture, with its network, both with the layer names of the target's dialect."""
     identity = bundle.metadata.get("architecture")
     if identity is None:
         return bundle
     architecture = architecture_named(str(identity))
     dialect = architecture.dialect_for(adapter, _speaks_of(architecture, told.dialect, adapter))
     if dialect is None:
-        return bundle
+        return Bundle(bundle.values(), bundle.metadata, architecture.network)
     return architecture.spell(bundle, dialect)

@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         message(f"dropped {name}: {reason}")
     for note in plan.notes:
         message(f"note: {note}")
-    changed = sum(step.kind not in ("copy", "keep") for step in plan.steps)
+    changed = sum(step.kind not in ("copy", "keep", "synthesise") for step in plan.steps)
     written = sum(len(step.slots) for step in plan.steps)
     inexact = sum(not step.exact for step in plan.steps)
     total = f", {size(arguments.output.stat().st_size)}" if arguments.output.is_file() else ""

@@ -58,13 +58,12 @@ def print_plan(plan: Plan) -> None:
         source = " + ".join(t.name for t in value.sources) or "-"
         rows.append((source, "", f"{value.kind} ({numbers})", made, _exact(value.exact), value.reason))
     for step in plan.steps:
-        done = "; ".join(map(str, step.ops)) or {"join": "join gates", "split": "split gates"}.get(
-            step.kind, "as it is"
-        )
+        words = {"join": "join gates", "split": "split gates", "synthesise": "made anew"}
+        done = "; ".join(map(str, step.ops)) or words.get(step.kind, "as it is")
         layouts = f"{step.sources[0].layout or '-'} -> {step.slots[0].layout or '-'}"
         rows.append(
             (
-                " + ".join(t.name for t in step.sources),
+                " + ".join(t.name for t in step.sources if t.synthesised is None) or "-",
                 layouts if step.ops or step.kind in ("join", "split") else str(step.sources[0].layout or "-"),
                 done,
                 " + ".join(slot.name for slot in step.slots),

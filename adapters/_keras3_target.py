@@ -13,6 +13,7 @@ from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
+from wio.recurrent import RecurrentLayers, behaviour_notes, filling, gathered, idle_peephole, is_recurrent, same_reset
 from wio.roles import NOT_WEIGHTS, same_axes
 
 FACTS = "keras3"
@@ -56,27 +57,33 @@ def same_format_target(bundle: Bundle, convention: Convention) -> Target:
 def template_target(bundle: Bundle, template: Bundle, convention: Convention) -> Target:
     """A slot for each weight of the template, filled by layer and role, or for undeclared ones by the same place."""
     variables: Mapping[str, Any] = template.metadata[FACTS]["variables"]
-    filling = _Filling(bundle, convention)
+    theirs = RecurrentLayers.of(template)
+    found = _Filling(bundle, convention, theirs)
     for path, variable in variables.items():
-        filling.add(path, variable)
+        found.add(path, variable)
     dropped = {
         name: f"its role is {tensor.role}: no weight of the network"
         for name, tensor in bundle.items()
         if tensor.role in NOT_WEIGHTS
     }
+    idle = [name for name, tensor in bundle.items() if idle_peephole(tensor)]
+    dropped |= dict.fromkeys(idle, "peepholes of zero: the layer computes the same without")
     notes = ["the tree, its attributes and the archive's other members are those of the template"]
-    if filling.kept:
-        notes.append(f"{filling.kept} variables that are no weights keep the template's values (optimizer, seeds)")
+    pairs = ((slot.source_layer, slot.layer) for slot in found.slots if is_recurrent(slot.role))
+    notes += behaviour_notes(pairs, found.layers, theirs)
+    if found.kept:
+        notes.append(f"{found.kept} variables that are no weights keep the template's values (optimizer, seeds)")
     told: dict[str, Any] = {key: bundle.metadata[key] for key in ("architecture", "dialect") if key in bundle.metadata}
     metadata: dict[str, Any] = {**template.metadata, **told}
-    return Target(tuple(filling.slots), metadata, dropped, tuple(filling.problems), tuple(notes))
+    return Target(tuple(found.slots), metadata, dropped, tuple(found.problems), tuple(notes))
 
 
 class _Filling:
-    def __init__(self, bundle: Bundle, convention: Convention) -> None:
+    def __init__(self, bundle: Bundle, convention: Convention, template_layers: RecurrentLayers) -> None:
         self._bundle, self._convention = bundle, convention
+        self.layers, self._template_layers = RecurrentLayers.of(bundle), template_layers
         self._by_role: dict[tuple[str, str | None], list[Tensor]] = {}
-        for tensor in bundle.values():
+        for tensor in gathered(bundle, self.layers, together=False).values():
             self._by_role.setdefault((tensor.layer, tensor.role), []).append(tensor)
         # A bundle of the same format has places of its own; between two files they mean the same if the layers do.
         self._own: Mapping[str, Any] = bundle.metadata.get(FACTS, {}).get("variables", {})
@@ -95,8 +102,13 @@ class _Filling:
             self._by_place(path, variable)
 
     def _by_layer(self, path: str, variable: Mapping[str, Any], role: str) -> None:
-        sources = self._by_role.get((variable["layer"], role), [])
+        layer = self.layers.counterpart(variable["layer"], self._template_layers)
+        sources = self._by_role.get((layer, role), [])
         wanted = Layout.parse(variable["layout"])
+        if role == "gru.recurrent_kernel":
+            ours, theirs = self.layers.reset_after(layer), self._template_layers.reset_after(variable["layer"])
+            if why := same_reset(variable["layer"], ours, theirs):
+                self.problems.append(Problem("unsupported", why, variable["name"], "save a template with that GRU"))
         if not sources:
             self.problems.append(_missing(path, variable, f"the source has no {role} in layer {variable['layer']!r}"))
             return
@@ -136,7 +148,7 @@ class _Filling:
                 )
             )
         try:
-            shape = tensor.shape if layout is None else tensor.to(layout).shape
+            shape = tensor.shape if layout is None else filling(tensor, layout, self.layers).shape
         except LayoutError:
             return
         if list(shape) != list(variable["shape"]):

@@ -14,6 +14,7 @@ from wio.adapters._keras_writer import DECLARATIONS
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, LayoutError, WioError
 from wio.layout import Layout
+from wio.recurrent import KEY as RECURRENT
 
 WEIGHTS = "model_weights"
 OPTIMIZER = "optimizer_weights"
@@ -248,11 +249,15 @@ class Reading:
         }
         data_format = self._model.data_format if self._model else self._told
         family = version_family(self._version)
+        recurrent = {name: facts for each in self._declared.values() for name, facts in each.recurrent.items()}
+        if not recurrent and self._kept:
+            recurrent = (_left_by_wio(self._file) or {}).get(RECURRENT) or {}
         return {
             "adapter": f"keras-{short(self._backend)}",
             "data_format": data_format,
             "flatten_order": KerasConvention(family, self._backend, data_format).flatten_order if data_format else None,
             "layers": layers,
+            **({RECURRENT: recurrent} if recurrent else {}),
             "keras": {
                 "backend": self._backend,
                 "version": self._version,
@@ -264,6 +269,7 @@ class Reading:
                     each.name for each in self._declared.values() if each.class_name in ("Reshape", "Permute")
                 ],
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
+                "cudnn": [each.name for each in self._declared.values() if each.cudnn],
             },
         }
 

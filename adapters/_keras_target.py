@@ -11,6 +11,16 @@ from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
 from wio.layout import Layout
+from wio.recurrent import KEY as RECURRENT
+from wio.recurrent import (
+    RecurrentLayers,
+    behaviour_notes,
+    bias_layouts,
+    gathered,
+    idle_peephole,
+    is_recurrent,
+    reset_problems,
+)
 from wio.roles import NOT_WEIGHTS, same_axes
 
 # The full version that each family's files name; what Keras 2 loaders test is only the part before the first dot.
@@ -84,8 +94,12 @@ class _Targeting:
     def __init__(
         self, bundle: Bundle, convention: KerasConvention, source: Mapping[str, Any], options: Mapping[str, str]
     ) -> None:
-        self._bundle, self._convention, self._source = bundle, convention, source
-        self._table = convention.table().layouts
+        self._layers = RecurrentLayers.of(bundle)
+        self._source_bundle, self._convention, self._source = bundle, convention, source
+        # What the layers hold, in the forms that Keras keeps: one tensor for the bias, each direction for itself.
+        self._bundle = gathered(bundle, self._layers, together=False)
+        self._rules = convention.table()
+        self._table = self._rules.layouts
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
         self._same_names = bool(source) and (source["family"] == "1.2") == convention.keras1
         self._told_format = options.get("data_format")
@@ -100,6 +114,9 @@ class _Targeting:
             for t in self._bundle.values()
             if t.role in NOT_WEIGHTS
         }
+        idle = [t.name for t in self._bundle.values() if idle_peephole(t)]
+        dropped |= dict.fromkeys(idle, "peepholes of zero: the layer computes the same without")
+        self._problems += reset_problems(self._source_bundle, self._rules, self._layers)
         slots: list[Slot] = []
         layers = []
         for group in self._ordered(list(self._groups())):
@@ -121,7 +138,7 @@ class _Targeting:
         return sorted((group for group in groups if group.tensors), key=lambda group: self._order.index(group.name))
 
     def _groups(self) -> Iterator[_Group]:
-        weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS}
+        weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS and not idle_peephole(t)}
         for layer in self._bundle.metadata.get("layers", []):
             there = [
                 (n, s)
@@ -134,7 +151,7 @@ class _Targeting:
             yield _Group(layer["name"], tensors, tuple(s for _, s in there) if self._same_names else None)
         rest: dict[str, list[Tensor]] = {}
         for tensor in weights.values():
-            rest.setdefault(tensor.layer or tensor.name, []).append(tensor)
+            rest.setdefault(self._layers.whole(tensor.layer) or tensor.name, []).append(tensor)
         for name, members in rest.items():
             yield _Group(name, tuple(members), None)
 
@@ -216,6 +233,9 @@ class _Targeting:
         """The layout of a slot: that of the target's convention which has the axes of the source's layout."""
         if tensor.layout is None or tensor.role is None:
             return None
+        if is_recurrent(tensor.role) and tensor.role.endswith(".bias"):
+            [(_, layout)] = bias_layouts(tensor, self._rules, self._layers)
+            return replace(layout, gates=gate) if gate else layout
         found = same_axes(tensor.layout, self._table[tensor.role])
         if found is None:
             self._problem(
@@ -316,7 +336,7 @@ class _Targeting:
             for group in attributes:
                 attributes[group] |= {"keras_version": _text(version), "backend": _text(self._convention.backend)}
         return {
-            **{k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect")},
+            **{k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect", RECURRENT)},
             "adapter": "keras-tf" if self._convention.backend == "tensorflow" else "keras-theano",
             "data_format": self._convention.data_format,
             "flatten_order": self._convention.flatten_order,
@@ -336,6 +356,8 @@ class _Targeting:
         return (
             bool(self._source.get("full_model"))
             and self._source["family"] == self._convention.family
+            # What is written are the plain layers that compute what those of CuDNN do.
+            and not self._source.get("cudnn")
             # Where the source does not say its data format, the target's is the same only if none was asked for.
             and self._bundle.metadata.get("data_format") in (self._told_format, self._convention.data_format)
         )
@@ -354,6 +376,9 @@ class _Targeting:
                 "load with by_name=True, or give the order with --option layers=NAME,NAME,..."
             )
         yield f"written for Keras {convention.family} on {convention.backend}, {convention.data_format}"
+        if not self._keeps_config():
+            pairs = ((t.layer, t.layer) for t in self._bundle.values() if is_recurrent(t.role))
+            yield from behaviour_notes(pairs, self._layers)
         if self._source.get("full_model") and not self._keeps_config():
             yield (
                 f"weights only: the model_config of Keras {self._source['version'] or '1'} does not hold for "

@@ -11,6 +11,7 @@ from wio.adapters._hdf5 import write_attribute
 from wio.atomic import atomic_output
 from wio.bundle import Bundle
 from wio.errors import WioError
+from wio.recurrent import KEY
 
 # keras 2.1.5 engine/topology.py: HDF5_OBJECT_HEADER_LIMIT; larger attributes are split into name0, name1, ...
 HEADER_LIMIT = 64512
@@ -106,5 +107,7 @@ def _write_declarations(file: Any, bundle: Bundle) -> None:
         # Nothing is declared of weights alone: they go back as they came.
         return
     document = {"wio": 1, "backend": bundle.metadata["keras"]["backend"], "tensors": tensors}
+    if KEY in bundle.metadata:
+        document[KEY] = bundle.metadata[KEY]
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     file.create_dataset(DECLARATIONS, data=np.frombuffer(text, np.uint8), track_times=False)

@@ -15,6 +15,16 @@ from wio.adapters._onnx_weights import Weight
 from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
+from wio.recurrent import (
+    RecurrentLayers,
+    behaviour_notes,
+    family,
+    filling,
+    gathered,
+    idle_peephole,
+    is_recurrent,
+    same_reset,
+)
 from wio.roles import NOT_WEIGHTS
 from wio.target import plain_target
 
@@ -34,12 +44,13 @@ def weights_target(bundle: Bundle) -> Target:
     rest = Bundle((t for t in bundle.values() if t.name not in copies), bundle.metadata)
     notes = ("weights only: the model has initializers and no graph",)
     plain = plain_target(rest, Convention.of(CONVENTION), spelled, dict(bundle.metadata), notes)
-    converted = {slot.source_layer + "\0" + str(slot.role): slot for slot in plain.slots}
+    layers = RecurrentLayers.of(bundle)
+    converted = {(layers.whole(slot.source_layer), slot.role): slot for slot in plain.slots}
     slots = []
     for tensor in bundle.values():
         if tensor.name in copies:
             slots.append(_copy(tensor, tensor.origin or tensor.name, "it stays as ONNX keeps it"))
-        elif (slot := converted.get(tensor.layer + "\0" + str(tensor.role))) is not None:
+        elif (slot := converted.pop((layers.whole(tensor.layer), family(tensor.role)), None)) is not None:
             slots.append(replace(slot, layout=_sized(slot.layout, tensor)))
     problems = list(plain.problems)
     for tensor in bundle.values():
@@ -89,10 +100,13 @@ class _Matching:
         self._dropped = {
             t.name: f"its role is {t.role}: no weight of the network" for t in bundle.values() if t.role in NOT_WEIGHTS
         }
+        self._layers = RecurrentLayers.of(bundle)
+        self._template_layers = RecurrentLayers.of(template.bundle)
         self._by_name: dict[str, Tensor] = {}
         self._by_role: dict[tuple[str, str], list[Tensor]] = {}
         names = bundle.metadata.get("names", {})
-        weights = [t for t in bundle.values() if t.name not in self._dropped]
+        every = gathered(bundle, self._layers, together=True)
+        weights = [t for t in every.values() if t.name not in self._dropped]
         for spell in (_name, _origin, lambda t: names.get(t.name), _spelled):
             for tensor in weights:
                 name = spell(tensor)
@@ -124,6 +138,10 @@ class _Matching:
             listed = ", ".join(kept[:10]) + (f" and {len(kept) - 10} more" if len(kept) > 10 else "")
             notes.append(f"{len(kept)} constants stay as the template has them: {listed}")
         notes += self._epsilons(slots)
+        idle = [t.name for t in self._bundle.values() if t.name not in used and idle_peephole(t)]
+        self._dropped |= dict.fromkeys(idle, "peepholes of zero: the layer computes the same without")
+        pairs = ((slot.source_layer, slot.layer) for slot in slots if is_recurrent(slot.role))
+        notes += behaviour_notes(pairs, self._layers, self._template_layers)
         metadata = {**self._template.bundle.metadata}
         metadata |= {k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect")}
         return Target(tuple(slots), metadata, self._dropped, tuple(self._problems), tuple(notes))
@@ -179,9 +197,13 @@ class _Matching:
         if _SAME_OPERATOR.get(source.role, source.role) != wanted.role or layout is None:
             self._problem("role", f"the source has a {source.role}, {wanted.name} is a {wanted.role}", source)
             return
+        if wanted.role == "gru.recurrent_kernel":
+            ours, theirs = self._layers.reset_after(source.layer), self._template_layers.reset_after(wanted.layer)
+            if why := same_reset(wanted.layer, ours, theirs):
+                self._problem("unsupported", why, source, "take a template with that GRU (linear_before_reset)")
         if len(sources) == 1 and source.layout is not None:
             try:
-                shape = source.to(layout).shape
+                shape = filling(source, layout, self._layers).shape
             except LayoutError as error:
                 self._problem("layout", error.message, source, error.remedy)
                 return

@@ -20,6 +20,8 @@ from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioE
 from wio.layout import Layout
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle
+from wio.recurrent import KEY as RECURRENT
+from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
 
 if TYPE_CHECKING:
@@ -29,7 +31,18 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 # The metadata that every format may have (spec/wio-1.md, section 7).
-_SHARED_METADATA = {"adapter", "architecture", "dialect", "data_format", "flatten_order", "layers", "epsilon"}
+_SHARED_METADATA = {
+    "adapter",
+    "architecture",
+    "dialect",
+    "data_format",
+    "flatten_order",
+    "layers",
+    "epsilon",
+    RECURRENT,
+}
+# What a declaration may say of a layer instead of giving its weights a role.
+_GRU_FACTS = {"gru.reset_after": True, "gru.reset_before": False}
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
         chosen = bundle.select(told.only)
         dropped |= {tensor.origin or name: "not in --only" for name, tensor in bundle.items() if name not in chosen}
         bundle = chosen
-    return Resolved(bundle, found, dropped)
+    return Resolved(settled(bundle, convention), found, dropped)
 
 
 def convention_of(bundle: Bundle, adapter: Adapter) -> Convention:
@@ -135,8 +148,10 @@ def _speaks_of(architecture: Architecture, dialect: str | None, adapter: str) ->
 
 def _declare(bundle: Bundle, declarations: Iterable[str], convention: Convention) -> Bundle:
     """The bundle with ``GLOB=ROLE[:LAYOUT]`` applied, later ones over earlier ones."""
-    rules = [_declaration(text, convention) for text in declarations]
-    for glob, _, _ in rules:
+    told = tuple(declarations)
+    facts = {text: text.partition("=")[2] for text in told if text.partition("=")[2] in _GRU_FACTS}
+    rules = [_declaration(text, convention) for text in told if text not in facts]
+    for glob in [text.partition("=")[0] for text in told]:
         if not any(fnmatchcase(name, glob) for name in bundle):
             raise WioError(f"--declare: no tensor matches {glob!r}", remedy="wio inspect FILE lists the names")
 
@@ -146,7 +161,11 @@ def _declare(bundle: Bundle, declarations: Iterable[str], convention: Convention
                 tensor = tensor.declared(role, layout)
         return tensor
 
-    return bundle.map(change)
+    declared = bundle.map(change)
+    for text, fact in facts.items():
+        named = {t.layer for name, t in declared.items() if fnmatchcase(name, text.partition("=")[0])}
+        declared = with_facts(declared, {layer: {"reset_after": _GRU_FACTS[fact]} for layer in named})
+    return declared
 
 
 def _declaration(text: str, convention: Convention) -> tuple[str, str, Layout | None]:
@@ -239,7 +258,7 @@ def _receipt(plan: Plan, facts: Mapping[str, Any], digests: Mapping[str, str]) -
             "from": [t.origin or t.name for t in step.sources],
             "to": [s.name for s in step.slots],
         }
-        if step.ops or step.kind in ("join", "split"):
+        if step.kind not in ("copy", "keep"):
             document |= {
                 "kind": step.kind,
                 "layouts": [str(t.layout) for t in step.sources],

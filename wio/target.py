@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
+from wio.recurrent import (
+    RecurrentLayers,
+    behaviour_notes,
+    bias_layouts,
+    gathered,
+    idle_peephole,
+    is_recurrent,
+    reset_problems,
+)
 from wio.roles import NOT_WEIGHTS, same_axes
 
 
@@ -46,19 +56,40 @@ def plain_target(
     that are no weights (optimizer slots, counters) are dropped, and say so.
     """
     names = bundle.metadata.get("names", {})
-    slots, problems, dropped = [], [], {}
-    for tensor in bundle.values():
+    layers = RecurrentLayers.of(bundle)
+    together = any("F" in layout.letters for layout in convention.layouts.get("lstm.kernel", ()))
+    exact = {(tensor.layer, tensor.role): tensor for tensor in bundle.values()}
+    slots, problems, dropped = [], reset_problems(bundle, convention, layers), {}
+    done: set[tuple[str, str | None]] = set()
+    for tensor in gathered(bundle, layers, together=together).values():
         if tensor.role in NOT_WEIGHTS:
             dropped[tensor.name] = f"its role is {tensor.role}: no weight of the network"
             continue
+        if tensor.role not in convention.layouts and idle_peephole(tensor):
+            dropped[tensor.name] = "peepholes of zero: the layer computes the same without"
+            continue
+        if tensor.layout is not None and tensor.layout.gates and (tensor.layer, tensor.role) in done:
+            # Where a source keeps gates apart, the first stands for all, which the plan joins.
+            continue
+        done.add((tensor.layer, tensor.role))
         try:
-            layout = _layout(tensor, convention)
+            kept = _kept(tensor, convention, layers)
         except LayoutError as error:
             problems.append(Problem("layout", error.message, tensor.name, error.remedy))
             continue
-        name = names.get(tensor.name) or spell(tensor)
-        slots.append(Slot(name, tensor.role, layout, tensor.layer, tensor.layer))
-    return Target(tuple(slots), metadata, dropped, (*problems, *_twice(slots)), notes)
+        for role, layout in kept:
+            named = tensor if role == tensor.role else exact.get((tensor.layer, role)) or replace(tensor, role=role)
+            name = names.get(tensor.name) or spell(named)
+            slots.append(Slot(name, role, layout, tensor.layer, tensor.layer))
+    told = behaviour_notes(((s.source_layer, s.layer) for s in slots if is_recurrent(s.role)), layers)
+    return Target(tuple(slots), metadata, dropped, (*problems, *_twice(slots)), (*notes, *told))
+
+
+def _kept(tensor: Tensor, convention: Convention, layers: RecurrentLayers) -> list[tuple[str, Layout]]:
+    """The roles and layouts in which a format keeps one weight: one of each, but for the two biases of a layer."""
+    if is_recurrent(tensor.role) and tensor.role is not None and tensor.role.endswith(".bias") and tensor.layout:
+        return bias_layouts(tensor, convention, layers)
+    return [(str(tensor.role), _layout(tensor, convention))]
 
 
 def _twice(slots: Sequence[Slot]) -> tuple[Problem, ...]:

@@ -13,6 +13,7 @@ from wio.adapters._tf_paths import INDEX, locate, looks_like_checkpoint
 from wio.bundle import Bundle
 from wio.errors import DigestError, FormatError
 
+_ROWS = ("I", "(HWC)", "(WC)", "(DHWC)", "(?)")
 _VECTOR = ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")
 # tf.nn: convolution, conv2d_transpose, depthwise_conv2d, separable_conv2d state these orders of axes for filters,
 # tf.linalg.matmul and tf.nn.embedding_lookup those of matrices. Groups are blocks of consecutive output channels.
@@ -38,7 +39,22 @@ _CONVENTION: dict[str, tuple[str, ...]] = {
     "instance_norm.gamma": _VECTOR,
     "instance_norm.beta": _VECTOR,
     "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
+    # Recurrent layers as Keras's layers keep them on TensorFlow (keras 2.2.4 and later, layers/recurrent.py). The one
+    # kernel of a tf.nn.rnn_cell is neither of these: it joins both, and its gates run i c f o.
+    "rnn.kernel": tuple(f"{row}U" for row in _ROWS),
+    "rnn.recurrent_kernel": ("IU",),
+    "rnn.bias": ("U",),
+    "lstm.kernel": tuple(f"{row}(GU) G=ifco" for row in _ROWS),
+    "lstm.recurrent_kernel": ("I(GU) G=ifco",),
+    "lstm.bias": ("(GU) G=ifco",),
+    "gru.kernel": tuple(f"{row}(GU) G=zrh" for row in _ROWS),
+    "gru.recurrent_kernel": ("I(GU) G=zrh",),
+    "gru.bias": ("(GU) G=zrh", "B(GU) G=zrh"),
+    "conv_lstm.kernel": ("HWI(GO) G=ifco",),
+    "conv_lstm.recurrent_kernel": ("HWI(GO) G=ifco",),
+    "conv_lstm.bias": ("(GO) G=ifco",),
 }
+_RESET_AFTER = {"one": False, "two": True}
 
 
 class TFCheckpoint(Adapter):
@@ -92,7 +108,7 @@ class TFCheckpoint(Adapter):
 
     def convention(self, **options: str) -> Convention:
         self.checked(options, writing=True)
-        return Convention.of(_CONVENTION)
+        return Convention.of(_CONVENTION, _RESET_AFTER)
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         """A checkpoint passes unchanged; other weights are named LAYER/WEIGHT, or by their architecture's dialect."""

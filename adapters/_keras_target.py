@@ -19,7 +19,7 @@ from wio.recurrent import (
     gathered,
     idle_peephole,
     is_recurrent,
-    reset_problems,
+    reset_problem,
 )
 from wio.roles import NOT_WEIGHTS, same_axes
 
@@ -95,7 +95,7 @@ class _Targeting:
         self, bundle: Bundle, convention: KerasConvention, source: Mapping[str, Any], options: Mapping[str, str]
     ) -> None:
         self._layers = RecurrentLayers.of(bundle)
-        self._source_bundle, self._convention, self._source = bundle, convention, source
+        self._convention, self._source = convention, source
         # What the layers hold, in the forms that Keras keeps: one tensor for the bias, each direction for itself.
         self._bundle = gathered(bundle, self._layers, together=False)
         self._rules = convention.table()
@@ -116,7 +116,6 @@ class _Targeting:
         }
         idle = [t.name for t in self._bundle.values() if idle_peephole(t)]
         dropped |= dict.fromkeys(idle, "peepholes of zero: the layer computes the same without")
-        self._problems += reset_problems(self._source_bundle, self._rules, self._layers)
         slots: list[Slot] = []
         layers = []
         for group in self._ordered(list(self._groups())):
@@ -192,6 +191,9 @@ class _Targeting:
             self._problem(
                 "unsupported", tensor, f"Keras {self._convention.family} has no layer with a {tensor.role}", None
             )
+            return False
+        if wrong := reset_problem(tensor, self._rules, self._layers, f"Keras {self._convention.family}"):
+            self._problems.append(wrong)
             return False
         return True
 

@@ -167,7 +167,9 @@ class _Matching:
     def _sources(self, wanted: Tensor, used: set[str]) -> list[Tensor]:
         named = self._by_name.get(wanted.name)
         if named is not None and named.name not in used:
-            return [named]
+            # Where the source keeps gates apart, the name is that of them all.
+            apart = is_recurrent(named.role) and wanted.role is not None
+            return self._by_role[named.layer, str(named.role)] if apart else [named]
         if wanted.role is None:
             return []
         return [t for t in self._by_role.get((wanted.layer, wanted.role), []) if t.name not in used]

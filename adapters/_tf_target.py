@@ -31,7 +31,9 @@ def checkpoint_target(bundle: Bundle, convention: Convention) -> Target:
     else:
         names = bundle.metadata.get("names")
         metadata = {
-            key: value for key, value in bundle.metadata.items() if key in ("architecture", "dialect", "epsilon", RECURRENT)
+            key: value
+            for key, value in bundle.metadata.items()
+            if key in ("architecture", "dialect", "epsilon", RECURRENT)
         }
         target = plain_target(bundle, convention, _spelled, metadata)
         notes = (*target.notes, *_how_it_is_named(bundle, bool(names)))

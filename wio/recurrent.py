@@ -84,13 +84,20 @@ class RecurrentLayers:
         home = self.home(layer)
         return layer if home is None else home[0]
 
+    def _said(self, layer: str) -> dict[str, Any]:
+        """What is said of a layer, of the bidirectional layer that it is part of, and of its parts."""
+        names = (*(self.directions(layer) or ()), self.whole(layer), layer)
+        return {key: value for name in names for key, value in self.facts.get(name, {}).items()}
+
     def reset_after(self, layer: str) -> bool | None:
         """Whether a GRU applies its reset gate after the recurrent product; None where nobody said so."""
-        for name in (layer, self.whole(layer), *(self.directions(layer) or ())):
-            stated = self.facts.get(name, {}).get("reset_after")
-            if isinstance(stated, bool):
-                return stated
-        return None
+        stated = self._said(layer).get("reset_after")
+        return stated if isinstance(stated, bool) else None
+
+    def behaviour(self, layer: str) -> dict[str, Any]:
+        """What a layer computes otherwise than every format's layers do unless told: tanh, sigmoid for the gates,
+        forwards."""
+        return {key: value for key, value in self._said(layer).items() if key in _BEHAVIOUR}
 
     def stacked(self, layer: str) -> tuple[str, int]:
         """The module of several layers, one on the other, that a layer is in, and its number; else itself and 0."""
@@ -103,11 +110,6 @@ class RecurrentLayers:
         home = theirs.home(layer)
         directions = self.directions(home[0]) if home is not None else None
         return layer if home is None or directions is None else directions[home[1]]
-
-    def behaviour(self, layer: str) -> dict[str, Any]:
-        """What a layer computes otherwise than every format's layers do unless told: tanh, sigmoid for the gates,
-        forwards."""
-        return {key: value for key, value in self.facts.get(layer, {}).items() if key in _BEHAVIOUR}
 
 
 def behaviour_notes(
@@ -358,33 +360,27 @@ def bias_layouts(tensor: Tensor, convention: Convention, layers: RecurrentLayers
     reset = layers.reset_after(tensor.layer) if kind == "gru" else None
     if reset is not None and convention.reset_after:
         forms = {form for form, each in convention.reset_after.items() if each == reset}
-        usual = [layout for layout in usual if _bias_form([replace(tensor, layout=layout)]) in forms]
+        usual = [layout for layout in usual if (TWO if "B" in layout.letters else ONE) in forms]
     found = same_axes(tensor.layout, tuple(usual)) if tensor.layout is not None else None
     if found is None and (not usual or tensor.layout is None):
         raise LayoutError(f"the format has no {tensor.role} in layout {tensor.layout}")
     return [(f"{kind}.bias", usual[0] if found is None else found)]
 
 
-def reset_problems(bundle: Bundle, convention: Convention, layers: RecurrentLayers) -> list[Problem]:
-    """One problem for each GRU that computes what no GRU of the format does, or of which that is not known."""
+def reset_problem(tensor: Tensor, convention: Convention, layers: RecurrentLayers, target: str) -> Problem | None:
+    """Why a weight of a GRU cannot be taken to a format whose GRUs all compute another, or None."""
     possible = set(convention.reset_after.values())
-    if len(possible) != 1:
-        return []
-    [only] = possible
-    problems: dict[str, Problem] = {}
-    for tensor in bundle.values():
-        if not (tensor.role or "").startswith("gru.") or tensor.layer in problems:
-            continue
-        reset = layers.reset_after(tensor.layer)
-        if reset is None:
-            message, remedy = _unknown_reset(tensor.layer)
-            problems[tensor.layer] = Problem("undeclared", message, tensor.name, remedy)
-        elif reset != only:
-            words = "after the recurrent product (reset_after)", "before the recurrent product"
-            source, target = words if reset else words[::-1]
-            message = f"layer {tensor.layer!r} applies its reset gate {source}, every GRU of the format {target}"
-            problems[tensor.layer] = Problem("unsupported", message, tensor.name, "no weights make the two the same")
-    return list(problems.values())
+    if not (tensor.role or "").startswith("gru.") or len(possible) != 1:
+        return None
+    [only], reset = possible, layers.reset_after(tensor.layer)
+    if reset is None:
+        message, remedy = _unknown_reset(tensor.layer)
+        return Problem("undeclared", message, tensor.name, remedy)
+    if reset == only:
+        return None
+    words = ("after", "before") if reset else ("before", "after")
+    message = f"GRU {tensor.layer!r} resets {words[0]} the recurrent product, {target} only {words[1]} it"
+    return Problem("unsupported", message, tensor.name, "no weights make the two compute the same")
 
 
 def _unknown_reset(layer: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from wio.recurrent import (
     gathered,
     idle_peephole,
     is_recurrent,
-    reset_problems,
+    reset_problem,
 )
 from wio.roles import NOT_WEIGHTS, same_axes
 
@@ -59,7 +59,7 @@ def plain_target(
     layers = RecurrentLayers.of(bundle)
     together = any("F" in layout.letters for layout in convention.layouts.get("lstm.kernel", ()))
     exact = {(tensor.layer, tensor.role): tensor for tensor in bundle.values()}
-    slots, problems, dropped = [], reset_problems(bundle, convention, layers), {}
+    slots, problems, dropped = [], [], {}
     done: set[tuple[str, str | None]] = set()
     for tensor in gathered(bundle, layers, together=together).values():
         if tensor.role in NOT_WEIGHTS:
@@ -72,6 +72,9 @@ def plain_target(
             # Where a source keeps gates apart, the first stands for all, which the plan joins.
             continue
         done.add((tensor.layer, tensor.role))
+        if wrong := reset_problem(tensor, convention, layers, "the format"):
+            problems.append(wrong)
+            continue
         try:
             kept = _kept(tensor, convention, layers)
         except LayoutError as error:

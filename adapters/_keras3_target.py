@@ -83,13 +83,13 @@ class _Filling:
         self._bundle, self._convention = bundle, convention
         self.layers, self._template_layers = RecurrentLayers.of(bundle), template_layers
         self._by_role: dict[tuple[str, str | None], list[Tensor]] = {}
-        for tensor in gathered(bundle, self.layers, together=False).values():
+        whole, self.problems = gathered(bundle, self.layers, together=False)
+        for tensor in whole.values():
             self._by_role.setdefault((tensor.layer, tensor.role), []).append(tensor)
         # A bundle of the same format has places of its own; between two files they mean the same if the layers do.
         self._own: Mapping[str, Any] = bundle.metadata.get(FACTS, {}).get("variables", {})
         self._by_path: dict[str, Tensor] = {tensor.origin or name: tensor for name, tensor in bundle.items()}
         self.slots: list[Slot] = []
-        self.problems: list[Problem] = []
         self.kept = 0
 
     def add(self, path: str, variable: Mapping[str, Any]) -> None:

@@ -97,7 +97,7 @@ class _Targeting:
         self._layers = RecurrentLayers.of(bundle)
         self._convention, self._source = convention, source
         # What the layers hold, in the forms that Keras keeps: one tensor for the bias, each direction for itself.
-        self._bundle = gathered(bundle, self._layers, together=False)
+        self._bundle, self._problems = gathered(bundle, self._layers, together=False)
         self._rules = convention.table()
         self._table = self._rules.layouts
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
@@ -106,7 +106,6 @@ class _Targeting:
         # Keras lists the weights of a nested model trained ones first, which no order of roles gives again.
         self._in_keras_order = bool(source) or bundle.metadata.get("adapter") == "keras3"
         self._order = [name for name in options.get("layers", "").split(",") if name]
-        self._problems: list[Problem] = []
 
     def target(self) -> Target:
         dropped = {

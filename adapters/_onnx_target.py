@@ -96,7 +96,6 @@ class _Matching:
     def __init__(self, bundle: Bundle, template: OpenModel, keep: tuple[str, ...]) -> None:
         self._bundle, self._template, self._keep = bundle, template, keep
         self._from_onnx = bundle.metadata.get("adapter") == "onnx"
-        self._problems: list[Problem] = []
         self._dropped = {
             t.name: f"its role is {t.role}: no weight of the network" for t in bundle.values() if t.role in NOT_WEIGHTS
         }
@@ -105,7 +104,7 @@ class _Matching:
         self._by_name: dict[str, Tensor] = {}
         self._by_role: dict[tuple[str, str], list[Tensor]] = {}
         names = bundle.metadata.get("names", {})
-        every = gathered(bundle, self._layers, together=True)
+        every, self._problems = gathered(bundle, self._layers, together=True)
         weights = [t for t in every.values() if t.name not in self._dropped]
         for spell in (_name, _origin, lambda t: names.get(t.name), _spelled):
             for tensor in weights:

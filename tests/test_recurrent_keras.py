@@ -207,8 +207,9 @@ def test_keras_2_converts_cudnn_files_to_the_same_layers(tmp_path: Path) -> None
         path = tmp_path / f"{kind}{units}.h5"
         weights, plain = cudnn_file(kind, units, path)
         source = Recorded(SAVED["k224_th_last/LSTM"].tag, kind, tmp_path, plain_output(kind, weights)[:, -1])
-        import_into(path, tmp_path / f"{kind}{units}.out.h5", adapter="keras-theano", options={"data_format": "channels_first"})
-        for file in (path, tmp_path / f"{kind}{units}.out.h5"):
+        out, options = tmp_path / f"{kind}{units}.out.h5", {"data_format": "channels_first"}
+        import_into(path, out, adapter="keras-theano", options=options)
+        for file in (path, out):
             court.add(file.name, "order", file, plain, source, first=False)
     court.sit()
     assert not [text for case in court.expected if (text := court.verdict(case))]

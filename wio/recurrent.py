@@ -202,7 +202,7 @@ def _of_direction(layer: str, sources: Sequence[Tensor], layers: RecurrentLayers
         elif home is None or tensor.layer == layer:
             found.append(tensor)
     if not found:
-        raise LayoutError(f"nothing fills it: the source has nothing of layer {layer!r}")
+        raise LayoutError(f"the source has no {sources[0].role} of layer {layer!r}")
     return found
 
 
@@ -224,6 +224,11 @@ def _two_biases(gates: str | None, sources: Sequence[Tensor]) -> tuple[Tensor, T
     for tensor in sources:
         by_part.setdefault((tensor.role or "").partition(".")[2], []).append(tensor)
     names = ", ".join(tensor.name for tensor in sources)
+    for alike in by_part.values():
+        held = "".join(t.layout.gates or "?" for t in alike if t.layout is not None)
+        if len(set(held)) < len(held):
+            told = ", ".join(tensor.name for tensor in alike)
+            raise LayoutError(f"{len(alike)} tensors of layer {alike[0].layer!r} are its {alike[0].role}: {told}")
     if "bias" in by_part:
         if len(by_part) > 1:
             raise LayoutError(f"declared both as one bias and as the two that it is the sum of: {names}")
@@ -294,11 +299,11 @@ def _letters(tensor: Tensor) -> str:
 # --- what a target asks for
 
 
-def gathered(bundle: Bundle, layers: RecurrentLayers, *, together: bool) -> Bundle:
+def gathered(bundle: Bundle, layers: RecurrentLayers, *, together: bool) -> tuple[Bundle, list[Problem]]:
     """The bundle with the biases of a layer as one tensor (two along ``B``), and with its directions apart or
     ``together`` along ``F``: one tensor for what a target keeps, standing for those that make it.
 
-    What cannot be put together stays as it is: the plan says why.
+    What cannot be put together is left out, and is a problem.
     """
     groups: dict[object, list[Tensor]] = {}
     for tensor in bundle.values():
@@ -306,13 +311,14 @@ def gathered(bundle: Bundle, layers: RecurrentLayers, *, together: bool) -> Bund
         if is_recurrent(tensor.role) and tensor.layout is not None:
             key = (layers.whole(tensor.layer), family(tensor.role))
         groups.setdefault(key, []).append(tensor)
-    tensors = []
+    tensors: list[Tensor] = []
+    problems = []
     for group in groups.values():
         try:
             tensors += _gathered(group, layers, together=together)
-        except LayoutError:
-            tensors += group
-    return Bundle(tensors, bundle.metadata)
+        except LayoutError as error:
+            problems.append(Problem("layout", error.message, group[0].name, error.remedy))
+    return Bundle(tensors, bundle.metadata), problems
 
 
 def _gathered(group: list[Tensor], layers: RecurrentLayers, *, together: bool) -> list[Tensor]:
@@ -324,6 +330,8 @@ def _gathered(group: list[Tensor], layers: RecurrentLayers, *, together: bool) -
     if directions is None or not together:
         made: list[Tensor] = []
         for each in directions or (layer,):
+            if directions and not any("F" in _letters(t) or t.layer == each for t in group):
+                continue
             mine = _of_direction(each, group, layers)
             if any(tensor.role != role for tensor in mine):
                 first_bias, second = _two_biases(_all_gates(mine), mine)
@@ -340,7 +348,9 @@ def _gathered(group: list[Tensor], layers: RecurrentLayers, *, together: bool) -
     both = []
     for each in directions:
         mine = [tensor for tensor in apart if tensor.layer == each]
-        both.append(with_gates(_all_gates(mine), mine) if mine else first)
+        if not mine:
+            raise LayoutError(f"the source has no {role} of layer {each!r}")
+        both.append(with_gates(_all_gates(mine), mine))
     return [replace(stack(both, "F"), name=first.name, role=role, layer=layer)]
 
 

@@ -59,9 +59,10 @@ def plain_target(
     layers = RecurrentLayers.of(bundle)
     together = any("F" in layout.letters for layout in convention.layouts.get("lstm.kernel", ()))
     exact = {(tensor.layer, tensor.role): tensor for tensor in bundle.values()}
-    slots, problems, dropped = [], [], {}
+    whole, problems = gathered(bundle, layers, together=together)
+    slots, dropped = [], {}
     done: set[tuple[str, str | None]] = set()
-    for tensor in gathered(bundle, layers, together=together).values():
+    for tensor in whole.values():
         if tensor.role in NOT_WEIGHTS:
             dropped[tensor.name] = f"its role is {tensor.role}: no weight of the network"
             continue

@@ -13,7 +13,8 @@ from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
-from wio.recurrent import RecurrentLayers, behaviour_notes, filling, gathered, idle_peephole, is_recurrent, same_reset
+from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, template_reset_problem
+from wio.recurrent_weights import IDLE, filling, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS, same_axes
 
 FACTS = "keras3"
@@ -67,7 +68,7 @@ def template_target(bundle: Bundle, template: Bundle, convention: Convention) ->
         if tensor.role in NOT_WEIGHTS
     }
     idle = [name for name, tensor in bundle.items() if idle_peephole(tensor)]
-    dropped |= dict.fromkeys(idle, "peepholes of zero: the layer computes the same without")
+    dropped |= dict.fromkeys(idle, IDLE)
     notes = ["the tree, its attributes and the archive's other members are those of the template"]
     pairs = ((slot.source_layer, slot.layer) for slot in found.slots if is_recurrent(slot.role))
     notes += behaviour_notes(pairs, found.layers, theirs)
@@ -105,13 +106,13 @@ class _Filling:
         layer = self.layers.counterpart(variable["layer"], self._template_layers)
         sources = self._by_role.get((layer, role), [])
         wanted = Layout.parse(variable["layout"])
-        if role == "gru.recurrent_kernel":
-            ours, theirs = self.layers.reset_after(layer), self._template_layers.reset_after(variable["layer"])
-            if why := same_reset(variable["layer"], ours, theirs):
-                self.problems.append(Problem("unsupported", why, variable["name"], "save a template with that GRU"))
         if not sources:
             self.problems.append(_missing(path, variable, f"the source has no {role} in layer {variable['layer']!r}"))
             return
+        if role == "gru.recurrent_kernel":
+            ours, theirs = self.layers.reset_after(layer), self._template_layers.reset_after(variable["layer"])
+            if wrong := template_reset_problem(sources[0], variable["layer"], ours, theirs):
+                self.problems.append(wrong)
         if "?" in wanted.letters and sources[0].layout is not None:
             # The template's config does not tell what its rows are; Keras 3 flattens H W C, so the source may.
             wanted = same_axes(sources[0].layout, self._convention.layouts.get(role, ())) or wanted

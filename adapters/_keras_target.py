@@ -12,15 +12,8 @@ from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
 from wio.layout import Layout
 from wio.recurrent import KEY as RECURRENT
-from wio.recurrent import (
-    RecurrentLayers,
-    behaviour_notes,
-    bias_layouts,
-    gathered,
-    idle_peephole,
-    is_recurrent,
-    reset_problem,
-)
+from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, reset_problem
+from wio.recurrent_weights import IDLE, bias_layouts, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS, same_axes
 
 # The full version that each family's files name; what Keras 2 loaders test is only the part before the first dot.
@@ -98,6 +91,7 @@ class _Targeting:
         self._convention, self._source = convention, source
         # What the layers hold, in the forms that Keras keeps: one tensor for the bias, each direction for itself.
         self._bundle, self._problems = gathered(bundle, self._layers, together=False)
+        self._idle = {name for name, tensor in self._bundle.items() if idle_peephole(tensor)}
         self._rules = convention.table()
         self._table = self._rules.layouts
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
@@ -113,8 +107,7 @@ class _Targeting:
             for t in self._bundle.values()
             if t.role in NOT_WEIGHTS
         }
-        idle = [t.name for t in self._bundle.values() if idle_peephole(t)]
-        dropped |= dict.fromkeys(idle, "peepholes of zero: the layer computes the same without")
+        dropped |= dict.fromkeys(self._idle, IDLE)
         slots: list[Slot] = []
         layers = []
         for group in self._ordered(list(self._groups())):
@@ -136,7 +129,8 @@ class _Targeting:
         return sorted((group for group in groups if group.tensors), key=lambda group: self._order.index(group.name))
 
     def _groups(self) -> Iterator[_Group]:
-        weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS and not idle_peephole(t)}
+        left_out = {name for name, t in self._bundle.items() if t.role in NOT_WEIGHTS} | self._idle
+        weights = {name: t for name, t in self._bundle.items() if name not in left_out}
         for layer in self._bundle.metadata.get("layers", []):
             there = [
                 (n, s)
@@ -337,7 +331,8 @@ class _Targeting:
             for group in attributes:
                 attributes[group] |= {"keras_version": _text(version), "backend": _text(self._convention.backend)}
         return {
-            **{k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect", RECURRENT)},
+            **{k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect")},
+            **({RECURRENT: self._layers.facts} if self._layers.facts else {}),
             "adapter": "keras-tf" if self._convention.backend == "tensorflow" else "keras-theano",
             "data_format": self._convention.data_format,
             "flatten_order": self._convention.flatten_order,

@@ -15,16 +15,8 @@ from wio.adapters._onnx_weights import Weight
 from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
-from wio.recurrent import (
-    RecurrentLayers,
-    behaviour_notes,
-    family,
-    filling,
-    gathered,
-    idle_peephole,
-    is_recurrent,
-    same_reset,
-)
+from wio.recurrent import RecurrentLayers, behaviour_notes, family, is_recurrent, template_reset_problem
+from wio.recurrent_weights import IDLE, filling, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS
 from wio.target import plain_target
 
@@ -138,7 +130,7 @@ class _Matching:
             notes.append(f"{len(kept)} constants stay as the template has them: {listed}")
         notes += self._epsilons(slots)
         idle = [t.name for t in self._bundle.values() if t.name not in used and idle_peephole(t)]
-        self._dropped |= dict.fromkeys(idle, "peepholes of zero: the layer computes the same without")
+        self._dropped |= dict.fromkeys(idle, IDLE)
         pairs = ((slot.source_layer, slot.layer) for slot in slots if is_recurrent(slot.role))
         notes += behaviour_notes(pairs, self._layers, self._template_layers)
         metadata = {**self._template.bundle.metadata}
@@ -200,8 +192,8 @@ class _Matching:
             return
         if wanted.role == "gru.recurrent_kernel":
             ours, theirs = self._layers.reset_after(source.layer), self._template_layers.reset_after(wanted.layer)
-            if why := same_reset(wanted.layer, ours, theirs):
-                self._problem("unsupported", why, source, "take a template with that GRU (linear_before_reset)")
+            if wrong := template_reset_problem(source, wanted.layer, ours, theirs):
+                self._problems.append(wrong)
         if len(sources) == 1 and source.layout is not None:
             try:
                 shape = filling(source, layout, self._layers).shape

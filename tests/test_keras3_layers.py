@@ -144,8 +144,7 @@ def test_a_template_is_filled_and_keras_computes_the_same(
     np.testing.assert_allclose(predict(other), predict(model), atol=1e-6, rtol=0)
 
 
-# Keras 3's own legacy file of a Bidirectional names its layer "forward_...", and keras-tf reads that name as it is.
-LEGACY = [k for k in KINDS if not k.startswith("bidirectional") and DECLARED.get(k, [(None, None)])[0][0]]
+LEGACY = [k for k in KINDS if DECLARED.get(k, [(None, None)])[0][0]]
 
 
 @pytest.mark.parametrize("kind", LEGACY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from keras3_judge import keras, randomize, save
@@ -31,11 +32,11 @@ from wio.plan import Plan
 from wio.port import Declarations, export, import_into
 
 NETS = [
-    *(Net(kind, inputs, units, both) for kind in ("lstm", "rnn") for both in (False, True)
-      for inputs, units in ((3, 2), (3, 3))),
-    *(Net("gru", inputs, units, both, reset_after=after) for after in (True, False) for both in (False, True)
-      for inputs, units in ((3, 2), (3, 3))),
-    *(Net(kind, both=both, bias=False) for kind in ("lstm", "rnn", "gru") for both in (False, True)),
+    *(Net("lstm", 3, units, both) for both in (False, True) for units in (2, 3)),
+    *(Net("gru", 3, units, both) for both in (False, True) for units in (2, 3)),
+    *(Net("gru", 3, 2, both, reset_after=False) for both in (False, True)),
+    *(Net("rnn", 3, units, both) for units, both in ((2, True), (3, False))),
+    *(Net(kind, both=both, bias=False) for kind, both in (("lstm", False), ("rnn", True), ("gru", True))),
 ]  # fmt: skip
 PAIRS = [
     (source, target, net)
@@ -202,6 +203,14 @@ def test_a_live_torch_module_is_filled(tmp_path: Path) -> None:
     np.testing.assert_allclose(torch_output(model, net), expected, rtol=0, atol=TOLERANCE)
 
 
+def test_a_live_keras_model_is_filled(tmp_path: Path) -> None:
+    net = Net("gru", both=True)
+    path, expected = SOURCES["torch"].make(net, tmp_path)
+    model = keras_model(net, 9)
+    wio.load_into(model, path, declare=torch_declarations(net))
+    np.testing.assert_allclose(keras_output(model, net), expected, rtol=0, atol=TOLERANCE)
+
+
 def test_a_checkpoint_holds_keras_layers(tmp_path: Path) -> None:
     """Through a TensorFlow checkpoint, whose variables are declared again with the layouts of the format."""
     net = Net("lstm")
@@ -295,6 +304,38 @@ def test_a_gru_of_which_that_is_not_known_is_refused_until_it_is_declared(tmp_pa
     told = Declarations(declare=(*declare, "*=gru.reset_before"))
     with pytest.raises(PlanError, match="resets before"):
         import_into(path, tmp_path / "o.pt", adapter="torch", told=told)
+
+
+def test_two_biases_alone_do_not_say_which_gru_it_is(tmp_path: Path) -> None:
+    """Arrays without a convention: Keras would take two biases for a GRU that resets after, ONNX has them for both."""
+    arrays = {"g/kernel": numbers(3, 6, seed=1), "g/recurrent_kernel": numbers(2, 6, seed=2)}
+    arrays["g/bias"] = numbers(2, 6, seed=3)
+    np.savez(tmp_path / "m.npz", **arrays)
+    layouts = {"kernel": "I(GU)", "recurrent_kernel": "I(GU)", "bias": "B(GU)"}
+    declare = tuple(f"g/{part}=gru.{part}:{layout} G=zrh" for part, layout in layouts.items())
+    template = saved(renamed(onnx_net(Net("gru", reset_after=False), 9), "g"), tmp_path, "t.onnx")
+    for adapter, options in (("keras-tf", {}), ("onnx", {"template": str(template)}), ("torch", {})):
+        with pytest.raises(PlanError, match="before or after the recurrent product is not declared"):
+            told = Declarations(declare=declare)
+            import_into(tmp_path / "m.npz", tmp_path / "o", adapter=adapter, options=options, told=told)
+    told = Declarations(declare=(*declare, "g/*=gru.reset_before"))
+    plan = import_into(tmp_path / "m.npz", tmp_path / "o.h5", adapter="keras-tf", told=told)
+    assert kinds_of(plan)["g/bias"] == ("sum", False)
+    options = {"template": str(template)}
+    import_into(tmp_path / "m.npz", tmp_path / "o.onnx", adapter="onnx", options=options, told=told)
+    net = Net("gru", reset_after=False)
+    model = keras_model(net, 9)
+    model.load_weights(tmp_path / "o.h5")
+    np.testing.assert_allclose(keras_output(model, net), onnx_output(tmp_path / "o.onnx", net), rtol=0, atol=TOLERANCE)
+
+
+def renamed(made: onnx.ModelProto, layer: str) -> onnx.ModelProto:
+    """The weights of layer ``it`` under the name of another."""
+    for each in made.graph.initializer:
+        each.name = each.name.replace("it.", f"{layer}.")
+    for node in made.graph.node:
+        node.input[:] = [name.replace("it.", f"{layer}.") for name in node.input]
+    return made
 
 
 def test_half_of_a_layer_is_refused(tmp_path: Path) -> None:

@@ -176,7 +176,8 @@ def test_recurrent_layers_computed_by_keras(tmp_path: Path) -> None:
 )
 def test_words_of_keras(role: str, layout: str, shape: tuple[int, ...], leaf: str) -> None:
     for layer, name in (("deep/er.1", f"deep/er.1/{leaf}"), ("", leaf)):
-        bundle = Bundle([declared("x", role, layout, random(*shape), layer)], {"adapter": "onnx"})
+        metadata = {"adapter": "onnx", "recurrent": {layer: {"reset_after": True}}}
+        bundle = Bundle([declared("x", role, layout, random(*shape), layer)], metadata)
         assert [slot.name for slot in ADAPTER.target(bundle).slots] == [name]
 
 

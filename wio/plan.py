@@ -11,7 +11,8 @@ from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, PlanError, Problem
 from wio.layout import Layout
 from wio.ops import Op, rearrange
-from wio.recurrent import RecurrentLayers, assembled, bias_step, family, is_recurrent, spread
+from wio.recurrent import RecurrentLayers, family, is_recurrent
+from wio.recurrent_weights import assembled, bias_step, left_behind
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _step(slots: list[Slot], sources: tuple[Tensor, ...], layers: RecurrentLayer
     if not sources:
         raise LayoutError(f"nothing fills it: the source has no {first.role} in layer {first.source_layer!r}")
     _refuse_ambiguous(slots, sources)
-    left = spread([(slot.role, slot.layout, slot.source_layer) for slot in slots], sources, layers)
+    left = left_behind([(slot.role, slot.layout, slot.source_layer) for slot in slots], sources, layers)
     if left is not None:
         raise LayoutError(f"the target takes only {left} from {sources[0].name}")
     made = bias_step([(slot.role, slot.layout) for slot in slots], sources, layers.reset_after(first.source_layer))

@@ -11,15 +11,8 @@ from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
-from wio.recurrent import (
-    RecurrentLayers,
-    behaviour_notes,
-    bias_layouts,
-    gathered,
-    idle_peephole,
-    is_recurrent,
-    reset_problem,
-)
+from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, reset_problem
+from wio.recurrent_weights import IDLE, bias_layouts, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS, same_axes
 
 
@@ -67,7 +60,7 @@ def plain_target(
             dropped[tensor.name] = f"its role is {tensor.role}: no weight of the network"
             continue
         if tensor.role not in convention.layouts and idle_peephole(tensor):
-            dropped[tensor.name] = "peepholes of zero: the layer computes the same without"
+            dropped[tensor.name] = IDLE
             continue
         if tensor.layout is not None and tensor.layout.gates and (tensor.layer, tensor.role) in done:
             # Where a source keeps gates apart, the first stands for all, which the plan joins.

@@ -132,6 +132,7 @@ def test_steps_say_what_they_do(
     for name, (kind, exact) in expected.items():
         [step] = [each for each in shown["steps"] if name in [target["name"] for target in each["targets"]]]
         assert (step["kind"], step["exact"]) == (kind, exact)
+        assert ("keeps both" in step["reason"]) is (kind in ("join", "split"))
         assert ("rounds" in step["reason"]) is (kind == "sum")
         assert ("all zeros" in step["reason"]) is (kind == "synthesise")
 

@@ -12,7 +12,7 @@ from wio.errors import LayoutError, PlanError, Problem
 from wio.layout import Layout
 from wio.ops import Op, rearrange
 from wio.recurrent import RecurrentLayers, family, is_recurrent
-from wio.recurrent_weights import assembled, bias_step, left_behind
+from wio.recurrent_weights import assembled, bias_step, left_behind, regrouped
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ def _step(slots: list[Slot], sources: tuple[Tensor, ...], layers: RecurrentLayer
     left = left_behind([(slot.role, slot.layout, slot.source_layer) for slot in slots], sources, layers)
     if left is not None:
         raise LayoutError(f"the target takes only {left} from {sources[0].name}")
-    made = bias_step([(slot.role, slot.layout) for slot in slots], sources, layers.reset_after(first.source_layer))
+    wanted = [(slot.role, slot.layout) for slot in slots]
+    made = bias_step(wanted, sources, layers.reset_after(first.source_layer))
     for slot in slots:
         _filled(slot, sources, layers)
     if made is not None:
@@ -201,7 +202,7 @@ def _step(slots: list[Slot], sources: tuple[Tensor, ...], layers: RecurrentLayer
         ops = rearrange(source.layout.with_sizes(sizes), slot.layout.with_sizes(sizes))
         return Step("rearrange" if ops else "keep", sources, tuple(slots), ops, layers)
     kind = "join" if len(sources) > len(slots) else "split" if len(slots) > len(sources) else "rearrange"
-    return Step(kind, sources, tuple(slots), (), layers)
+    return Step(kind, sources, tuple(slots), (), layers, why=regrouped(wanted, sources))
 
 
 def _refuse_ambiguous(slots: list[Slot], sources: tuple[Tensor, ...]) -> None:

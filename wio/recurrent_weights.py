@@ -136,6 +136,17 @@ def bias_step(
     return kind, _WHY[kind]
 
 
+def regrouped(wanted: Sequence[tuple[str | None, Layout | None]], sources: Sequence[Tensor]) -> str:
+    """Why biases or directions are put into one array or taken apart; "" where neither is."""
+    after = "".join(layout.letters for _, layout in wanted if layout is not None)
+    before = "".join(map(_letters, sources))
+    told = []
+    for letter, what in (("F", "directions"), ("B", "biases")):
+        if is_recurrent(sources[0].role) and (letter in before) != (letter in after):
+            told.append(f"the target keeps both {what} {'in one array' if letter in after else 'apart'}")
+    return "; ".join(told)
+
+
 def left_behind(
     wanted: Sequence[tuple[str | None, Layout | None, str]], sources: Sequence[Tensor], layers: RecurrentLayers
 ) -> str | None:

@@ -51,14 +51,13 @@ def print_plan(plan: Plan) -> None:
     """The plan as a person checks it: source, steps and their reason, target, exact or not."""
     rows = []
     for step in plan.steps:
-        done = "; ".join(map(str, step.ops)) or {"join": "join gates", "split": "split gates"}.get(
-            step.kind, "as it is"
-        )
+        as_it_is = step.kind in ("copy", "keep")
+        done = "as it is" if as_it_is else "; ".join(map(str, step.ops)) or step.kind
         layouts = f"{step.sources[0].layout or '-'} -> {step.slots[0].layout or '-'}"
         rows.append(
             (
                 " + ".join(t.name for t in step.sources),
-                layouts if step.ops or step.kind in ("join", "split") else str(step.sources[0].layout or "-"),
+                str(step.sources[0].layout or "-") if as_it_is else layouts,
                 done,
                 " + ".join(slot.name for slot in step.slots),
                 "exact" if step.exact else "NOT EXACT",

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wio.adapters._keras3_tree import Tree
 from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel
 from wio.adapters._keras_graph import batch_norms
+from wio.adapters._keras_layers import recurrent_facts
 from wio.errors import FormatError
 
 CONTAINERS = ("Sequential", "Functional", "Model")
@@ -32,7 +33,8 @@ class Place:
     """A layer's place in the file: ``path`` is the group that has its variables.
 
     ``layer`` names it as Keras's other files do (``block/conv``, ``bi/forward_lstm``); ``weights`` are in saved order,
-    None where the class is unknown or the file refutes the config.
+    None where the class is unknown or the file refutes the config. ``both`` are the layer whose direction it is, and
+    ``forward`` or ``backward``.
     """
 
     path: str
@@ -40,6 +42,8 @@ class Place:
     class_name: str
     weights: tuple[DeclaredWeight, ...] | None
     epsilon: float | None
+    recurrent: Mapping[str, Any] = field(default_factory=dict)
+    both: tuple[str, str] | None = None
 
     def name_of(self, index: str) -> str:
         """The name of one of its variables."""
@@ -166,18 +170,21 @@ class _Walk:
             if weights is not None and self._counts.get(own, []) != [str(k) for k in range(count)]:
                 weights = None
             epsilon = config.get("epsilon")
-            yield Place(own, layer, class_name, weights, epsilon if isinstance(epsilon, float) else None)
+            facts = recurrent_facts(class_name, config) if weights is not None else {}
+            yield Place(own, layer, class_name, weights, epsilon if isinstance(epsilon, float) else None, facts)
 
     def _both_ways(self, config: Mapping[str, Any], path: str, layer: str, depth: int) -> Iterator[Place]:
         """Keras 3 writes the forward layer, already renamed, and the backward layer only where it was given."""
         forward, backward = config["layer"], config.get("backward_layer")
         name = str(forward["config"]["name"]).removeprefix("forward_")
-        yield from self._layer(forward, f"{path}/forward_layer", f"{layer}/", f"forward_{name}", depth + 1)
+        for place in self._layer(forward, f"{path}/forward_layer", f"{layer}/", f"forward_{name}", depth + 1):
+            yield replace(place, both=(layer, "forward"))
         back_path = f"{path}/backward_layer"
         back_name = self._tree.saved_name(back_path) or f"backward_{name}"
         alike = backward is None or all(_kind(backward, key) == _kind(forward, key) for key in _TELLING)
         for place in self._layer(forward, back_path, f"{layer}/", back_name, depth + 1):
-            yield place if alike else Place(place.path, place.layer, place.class_name, None, None)
+            there = place if alike else Place(place.path, place.layer, place.class_name, None, None)
+            yield replace(there, both=(layer, "backward"))
 
     def _folder(self, path: str) -> str:
         """The group of a container's layers, which files of 2.13 call by another name (H5IOStore.get)."""

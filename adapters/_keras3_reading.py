@@ -21,6 +21,7 @@ from wio.adapters._keras3_tree import VARS, Tree, Variable, WeightsFile
 from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.errors import FormatError, LayoutError
 from wio.layout import Layout
+from wio.recurrent import KEY
 
 # What compile() leaves on a model (keras 3.15 trainers/trainer.py; tf-keras 2.13 calls the metrics "metrics").
 _METRICS = ("metrics", "_metrics", "_compile_metrics", "_loss_tracker", "_compile_loss")
@@ -149,7 +150,23 @@ class _Reading:
             metadata["layers"] = layers
         if self._config is not None and (pairs := self._config.batch_norms):
             metadata["batch_norms"] = pairs
+        if recurrent := self._recurrent():
+            metadata[KEY] = recurrent
         return Bundle(tensors, {**metadata, FACTS: facts})
+
+    def _recurrent(self) -> dict[str, dict[str, Any]]:
+        """What the config says of each recurrent layer, and which two are the directions of one."""
+        facts: dict[str, dict[str, Any]] = {}
+        both: dict[str, dict[str, str]] = {}
+        for place in self._places.values():
+            if place.recurrent:
+                facts[place.layer] = dict(place.recurrent)
+            if place.both is not None:
+                both.setdefault(place.both[0], {})[place.both[1]] = place.layer
+        for layer, named in both.items():
+            if len(named) == 2:
+                facts[layer] = {"directions": [named["forward"], named["backward"]]}
+        return facts
 
     def _ordered(self) -> Iterator[Variable]:
         """Variables in the order of the model's layers, and what the config does not place after them."""

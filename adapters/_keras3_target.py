@@ -13,6 +13,8 @@ from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
+from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, template_reset_problem
+from wio.recurrent_weights import IDLE, filling, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS, same_axes
 from wio.target import made_up
 
@@ -57,33 +59,39 @@ def same_format_target(bundle: Bundle, convention: Convention) -> Target:
 def template_target(bundle: Bundle, template: Bundle, convention: Convention) -> Target:
     """A slot for each weight of the template, filled by layer and role, or for undeclared ones by the same place."""
     variables: Mapping[str, Any] = template.metadata[FACTS]["variables"]
-    filling = _Filling(bundle, convention)
+    theirs = RecurrentLayers.of(template)
+    found = _Filling(bundle, convention, theirs)
     for path, variable in variables.items():
-        filling.add(path, variable)
+        found.add(path, variable)
     dropped = {
         name: f"its role is {tensor.role}: no weight of the network"
         for name, tensor in bundle.items()
         if tensor.role in NOT_WEIGHTS
     }
+    idle = [name for name, tensor in bundle.items() if idle_peephole(tensor)]
+    dropped |= dict.fromkeys(idle, IDLE)
     notes = ["the tree, its attributes and the archive's other members are those of the template"]
-    if filling.kept:
-        notes.append(f"{filling.kept} variables that are no weights keep the template's values (optimizer, seeds)")
+    pairs = ((slot.source_layer, slot.layer) for slot in found.slots if is_recurrent(slot.role))
+    notes += behaviour_notes(pairs, found.layers, theirs)
+    if found.kept:
+        notes.append(f"{found.kept} variables that are no weights keep the template's values (optimizer, seeds)")
     told: dict[str, Any] = {key: bundle.metadata[key] for key in ("architecture", "dialect") if key in bundle.metadata}
     metadata: dict[str, Any] = {**template.metadata, **told}
-    return Target(tuple(filling.slots), metadata, dropped, tuple(filling.problems), tuple(notes))
+    return Target(tuple(found.slots), metadata, dropped, tuple(found.problems), tuple(notes))
 
 
 class _Filling:
-    def __init__(self, bundle: Bundle, convention: Convention) -> None:
+    def __init__(self, bundle: Bundle, convention: Convention, template_layers: RecurrentLayers) -> None:
         self._bundle, self._convention = bundle, convention
+        self.layers, self._template_layers = RecurrentLayers.of(bundle), template_layers
         self._by_role: dict[tuple[str, str | None], list[Tensor]] = {}
-        for tensor in bundle.values():
+        whole, self.problems = gathered(bundle, self.layers, together=False)
+        for tensor in whole.values():
             self._by_role.setdefault((tensor.layer, tensor.role), []).append(tensor)
         # A bundle of the same format has places of its own; between two files they mean the same if the layers do.
         self._own: Mapping[str, Any] = bundle.metadata.get(FACTS, {}).get("variables", {})
         self._by_path: dict[str, Tensor] = {tensor.origin or name: tensor for name, tensor in bundle.items()}
         self.slots: list[Slot] = []
-        self.problems: list[Problem] = []
         self.kept = 0
 
     def add(self, path: str, variable: Mapping[str, Any]) -> None:
@@ -96,11 +104,16 @@ class _Filling:
             self._by_place(path, variable)
 
     def _by_layer(self, path: str, variable: Mapping[str, Any], role: str) -> None:
-        sources = self._by_role.get((variable["layer"], role), [])
+        layer = self.layers.counterpart(variable["layer"], self._template_layers)
+        sources = self._by_role.get((layer, role), [])
         wanted = Layout.parse(variable["layout"])
         if not sources:
             self.problems.append(_missing(path, variable, f"the source has no {role} in layer {variable['layer']!r}"))
             return
+        if role == "gru.recurrent_kernel":
+            ours, theirs = self.layers.reset_after(layer), self._template_layers.reset_after(variable["layer"])
+            if wrong := template_reset_problem(sources[0], variable["layer"], ours, theirs):
+                self.problems.append(wrong)
         if "?" in wanted.letters and sources[0].layout is not None:
             # The template's config does not tell what its rows are; Keras 3 flattens H W C, so the source may.
             wanted = same_axes(sources[0].layout, self._convention.layouts.get(role, ())) or wanted
@@ -137,7 +150,7 @@ class _Filling:
                 )
             )
         try:
-            shape = tensor.shape if layout is None else tensor.to(layout).shape
+            shape = tensor.shape if layout is None else filling(tensor, layout, self.layers).shape
         except LayoutError:
             return
         if list(shape) != list(variable["shape"]):

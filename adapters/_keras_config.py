@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention, version_family
-from wio.adapters._keras_layers import Weight, data_format, flow_of, layout_of, net_layer, weights_of
+from wio.adapters._keras_layers import (
+    Weight,
+    data_format,
+    flow_of,
+    is_cudnn,
+    layout_of,
+    net_layer,
+    recurrent_facts,
+    weights_of,
+)
 from wio.errors import FormatError
 from wio.network import TIME, FeatureMap, NetLayer
 
@@ -39,12 +48,17 @@ class DeclaredWeight:
 
 @dataclass(frozen=True)
 class DeclaredLayer:
-    """A top-level layer: its name, class, and arrays in Keras's order; None where the class is not known."""
+    """A top-level layer: its name, class, and arrays in Keras's order; None where the class is not known.
+
+    ``recurrent`` has what it says of itself, or of layers inside it, if they are recurrent.
+    """
 
     name: str
     class_name: str
     epsilon: float | None
     weights: tuple[DeclaredWeight, ...] | None
+    recurrent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cudnn: bool = False
 
 
 class KerasModel:
@@ -124,7 +138,10 @@ class KerasModel:
             inputs = [self._input(tuple(shape[1:]))]
         if class_name in CONTAINERS:
             sub, out = self._container(document, inputs, depth + 1)
-            return DeclaredLayer(name, class_name, None, _nested(sub, name)), out
+            facts = _under(name, *(layer.recurrent for layer in sub))
+            return DeclaredLayer(
+                name, class_name, None, _nested(sub, name), facts, any(layer.cudnn for layer in sub)
+            ), out
         if class_name == "InputLayer":
             return DeclaredLayer(name, class_name, None, ()), inputs[0] if inputs else None
         if class_name in ("TimeDistributed", "Bidirectional"):
@@ -149,7 +166,9 @@ class KerasModel:
         if class_name == "Permute" and self.mixed:
             return DeclaredLayer(name, class_name, None, ()), _permuted(incoming, config["dims"])
         flow = flow_of(class_name, config, network, [incoming, *inputs[1:]])
-        return DeclaredLayer(name, class_name, config.get("epsilon"), declared), flow
+        facts = recurrent_facts(class_name, config)
+        told = {name: facts} if facts else {}
+        return DeclaredLayer(name, class_name, config.get("epsilon"), declared, told, is_cudnn(class_name)), flow
 
     def _input(self, sizes: tuple[Any, ...]) -> FeatureMap:
         """What enters a model: its axes are known only where a data format was told or is the same in every layer."""
@@ -171,7 +190,10 @@ class KerasModel:
                 if out is None
                 else FeatureMap((TIME, *out.axes) if out.axes else None, (None, *out.sizes), out.flat)
             )
-            return replace(declared, name=name, weights=_inside(declared.weights, name)), timed
+            inside = replace(
+                declared, weights=_inside(declared.weights, name), recurrent=_under(name, declared.recurrent)
+            )
+            return replace(inside, name=name), timed
         # Keras 3 writes the inner layer's name with its direction already.
         inner_name = inner_name.removeprefix("forward_")
         forward, out = self._layer(inner, f"forward_{inner_name}", inputs, depth + 1)
@@ -179,7 +201,12 @@ class KerasModel:
         both = None
         if forward.weights is not None and backward.weights is not None:
             both = (*(_inside(forward.weights, name) or ()), *(_inside(backward.weights, name) or ()))
-        return DeclaredLayer(name, class_name, None, both), _both_ways(out, config.get("merge_mode"))
+        facts = {
+            name: {"directions": [f"{name}/{forward.name}", f"{name}/{backward.name}"]},
+            **_under(name, forward.recurrent, backward.recurrent),
+        }
+        flow = _both_ways(out, config.get("merge_mode"))
+        return DeclaredLayer(name, class_name, None, both, facts, forward.cudnn), flow
 
 
 def _as_told(incoming: FeatureMap | None, layer: NetLayer, told: str | None) -> FeatureMap | None:
@@ -224,6 +251,15 @@ def _without_time(fmap: FeatureMap | None) -> FeatureMap | None:
     if fmap is None or not fmap.sizes:
         return None
     return FeatureMap(fmap.axes[1:] if fmap.axes else None, fmap.sizes[1:], fmap.flat)
+
+
+def _under(group: str, *facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """What layers inside a group say of themselves, by their names in the file."""
+    return {f"{group}/{layer}": _directions_under(group, told) for each in facts for layer, told in each.items()}
+
+
+def _directions_under(group: str, told: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**told, "directions": [f"{group}/{each}" for each in told["directions"]]} if "directions" in told else told
 
 
 def _inside(weights: tuple[DeclaredWeight, ...] | None, group: str) -> tuple[DeclaredWeight, ...] | None:

@@ -51,7 +51,8 @@ def agreed(tables: Sequence[Convention]) -> Convention:
             role: tuple(layout for layout in layouts if all(layout in other[role] for other in others))
             for role, layouts in first.items()
             if all(layouts[:1] == other[role][:1] for other in others)
-        }
+        },
+        tables[0].reset_after,
     )
 
 
@@ -193,7 +194,13 @@ class KerasConvention:
             )
         table |= {f"conv_lstm.{part}": (self.conv_lstm("ifco"),) for part in ("kernel", "recurrent_kernel")}
         table["conv_lstm.bias"] = ("(GO) G=ifco",)
-        return Convention.of({role: layouts for role, layouts in table.items() if not role.startswith(self._lacking)})
+        table = {role: layouts for role, layouts in table.items() if not role.startswith(self._lacking)}
+        return Convention.of(table, self.reset_after)
+
+    @property
+    def reset_after(self) -> dict[str, bool]:
+        """Which GRU it has: with one bias that of before 2.1.3, which resets before; with two, that of cuDNN."""
+        return {"one": False, "two": True} if self.family == "2.2" else {"none": False, "one": False}
 
     @property
     def _recent(self) -> bool:

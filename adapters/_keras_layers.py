@@ -63,7 +63,8 @@ _MERGES = {
     "Subtract": "Add",
     "Concatenate": "Concat",
 }
-_RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "ConvLSTM2D": "conv_lstm"}
+_CUDNN = {"CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
+_RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "ConvLSTM2D": "conv_lstm", **_CUDNN}
 WEIGHTLESS = (
     _ACTIVATIONS
     | _NOISE
@@ -162,6 +163,27 @@ def _recurrent(class_name: str, config: Config, bias: bool) -> tuple[Weight, ...
     return tuple(Weight(f"{kind}.{part}", (f"{letter}_{gate}",), gate) for gate in gates for part, letter in parts)
 
 
+def is_cudnn(class_name: str) -> bool:
+    return class_name in _CUDNN
+
+
+def recurrent_facts(class_name: str, config: Config) -> dict[str, Any]:
+    """What the configuration of a recurrent layer says that its weights do not: which GRU it is, and what it computes
+    otherwise than the layers of other frameworks do (tanh, sigmoid for the gates, forwards in time)."""
+    if class_name not in _RECURRENT:
+        return {}
+    usual = {"activation": "tanh", "go_backwards": False}
+    if class_name != "SimpleRNN":
+        usual["recurrent_activation"] = "sigmoid"
+    told = {**config, **({"recurrent_activation": config["inner_activation"]} if "inner_activation" in config else {})}
+    facts = {key: told[key] for key, each in usual.items() if told.get(key, each) != each}
+    facts = {key: each for key, each in facts.items() if isinstance(each, str | bool)}
+    if class_name == "CuDNNGRU":
+        return {"reset_after": True, **facts}
+    # Keras 1 and 2.0 have no such argument, and reset before; so does 2.2 by default (recurrent.py, GRU).
+    return {"reset_after": config.get("reset_after") is True, **facts} if class_name == "GRU" else facts
+
+
 def layout_of(
     weight: Weight,
     class_name: str,
@@ -183,6 +205,8 @@ def layout_of(
         return _alpha(config, incoming)
     if kind in ("lstm", "gru", "conv_lstm"):
         gates = weight.gate or ("zrh" if kind == "gru" else "ifco")
+        if class_name in _CUDNN:
+            return _cudnn_layout(part, gates, _step_of(incoming))
         if part == "bias":
             pair = kind == "gru" and config.get("reset_after") is True
             return f"{'B' if pair else ''}({'GO' if kind == 'conv_lstm' else 'GU'}) G={gates}"
@@ -197,6 +221,19 @@ def layout_of(
         # It gives out the map that it takes in, so its columns and biases would have to move as well.
         return None
     return _PLAIN_LAYOUTS.get(weight.role)
+
+
+def _cudnn_layout(part: str, gates: str, incoming: FeatureMap | None) -> str | None:
+    """How cuDNN keeps weights (keras 2.2.4 ``engine/saving.py``, ``_convert_rnn_weights``).
+
+    Of each gate the recurrent kernel is transposed, and the kernel holds the values of a transposed one in its own
+    shape; the input biases of all gates come before the recurrent ones.
+    """
+    if part == "bias":
+        return f"(BGU) B=2 G={gates}"
+    if part == "recurrent_kernel":
+        return f"U(GI) G={gates}"
+    return f"I(GU) values=UI G={gates}" if _of_rows(incoming, "{} {}") == "I" else None
 
 
 _PLAIN_LAYOUTS = {

@@ -26,6 +26,7 @@ from wio.adapters._keras_writer import DECLARATIONS
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, LayoutError, WioError
 from wio.layout import Layout
+from wio.recurrent import KEY as RECURRENT
 
 OPTIMIZER = "optimizer_weights"
 # Weights that a model of Keras 3 has beside its layers; layer_names does not list the group (legacy_h5_format.py).
@@ -234,12 +235,16 @@ class Reading:
         mixed = self._model is not None and self._model.mixed
         data_format = None if mixed else self._model.data_format if self._model else self._told
         family = version_family(self._version)
+        recurrent = {name: facts for each in self._declared.values() for name, facts in each.recurrent.items()}
+        if not recurrent and self._kept:
+            recurrent = (left_by_wio(self._file) or {}).get(RECURRENT) or {}
         return {
             "adapter": f"keras-{short(self._backend)}",
             "data_format": data_format,
             "flatten_order": KerasConvention(family, self._backend, data_format).flatten_order if data_format else None,
             "layers": layers,
             **({"batch_norms": self._batch_norms} if self._batch_norms else {}),
+            **({RECURRENT: recurrent} if recurrent else {}),
             "keras": {
                 "backend": self._backend,
                 "version": self._version,
@@ -253,6 +258,7 @@ class Reading:
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
                 **({"receipt": receipt} if (receipt := receipt_left(self._file)) is not None else {}),
                 **({"data_formats": self._own_formats()} if mixed else {}),
+                "cudnn": [each.name for each in self._declared.values() if each.cudnn],
             },
         }
 

@@ -13,6 +13,9 @@ from wio.adapters._keras_mixed import convention_for, rows_in
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
+from wio.recurrent import KEY as RECURRENT
+from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, reset_problem
+from wio.recurrent_weights import IDLE, bias_layouts, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS, WAYS_ON, same_axes
 from wio.target import made_up
 
@@ -95,8 +98,13 @@ class _Targeting:
     def __init__(
         self, bundle: Bundle, convention: KerasConvention, source: Mapping[str, Any], options: Mapping[str, str]
     ) -> None:
-        self._bundle, self._convention, self._source = bundle, convention, source
-        self._table = convention.table().layouts
+        self._layers = RecurrentLayers.of(bundle)
+        self._convention, self._source = convention, source
+        # What the layers hold, in the forms that Keras keeps: one tensor for the bias, each direction for itself.
+        self._bundle, self._problems = gathered(bundle, self._layers, together=False)
+        self._idle = {name for name, tensor in self._bundle.items() if idle_peephole(tensor)}
+        self._rules = convention.table()
+        self._table = self._rules.layouts
         # Within one generation of Keras the names stay; only TensorFlow's ":0" comes or goes.
         self._same_names = bool(source) and _NAMING.get(source["family"]) == _NAMING.get(convention.family)
         self._told_format = options.get("data_format")
@@ -106,7 +114,6 @@ class _Targeting:
         # Keras lists the weights of a nested model trained ones first, which no order of roles gives again.
         self._in_keras_order = bool(source) or bundle.metadata.get("adapter") == "keras3"
         self._order = [name for name in options.get("layers", "").split(",") if name]
-        self._problems: list[Problem] = []
 
     def target(self) -> Target:
         dropped = {
@@ -114,6 +121,7 @@ class _Targeting:
             for t in self._bundle.values()
             if t.role in NOT_WEIGHTS
         }
+        dropped |= dict.fromkeys(self._idle, IDLE)
         slots: list[Slot] = []
         layers = []
         for group in self._ordered(list(self._groups())):
@@ -137,7 +145,8 @@ class _Targeting:
         return sorted((group for group in groups if group.tensors), key=lambda group: self._order.index(group.name))
 
     def _groups(self) -> Iterator[_Group]:
-        weights = {name: t for name, t in self._bundle.items() if t.role not in NOT_WEIGHTS}
+        left_out = {name for name, t in self._bundle.items() if t.role in NOT_WEIGHTS} | self._idle
+        weights = {name: t for name, t in self._bundle.items() if name not in left_out}
         for layer in self._bundle.metadata.get("layers", []):
             there = [
                 (n, s)
@@ -150,7 +159,7 @@ class _Targeting:
             yield _Group(layer["name"], tensors, tuple(s for _, s in there) if self._same_names else None)
         rest: dict[str, list[Tensor]] = {}
         for tensor in weights.values():
-            rest.setdefault(tensor.layer or tensor.name, []).append(tensor)
+            rest.setdefault(self._layers.whole(tensor.layer) or tensor.name, []).append(tensor)
         for name, members in rest.items():
             yield _Group(name, tuple(members), None)
 
@@ -190,6 +199,9 @@ class _Targeting:
         if tensor.role not in self._table or kind in lacking:
             message = f"Keras {self._convention.family} has no layer with a {tensor.role}"
             self._problem("unsupported", tensor, message, WAYS_ON.get(tensor.role))
+            return False
+        if wrong := reset_problem(tensor, self._rules, self._layers, f"Keras {self._convention.family}"):
+            self._problems.append(wrong)
             return False
         return True
 
@@ -234,6 +246,9 @@ class _Targeting:
         """The layout of a slot: that of the target's convention which has the axes of the source's layout."""
         if tensor.layout is None or tensor.role is None:
             return None
+        if is_recurrent(tensor.role) and tensor.role.endswith(".bias"):
+            [(_, layout)] = bias_layouts(tensor, self._rules, self._layers)
+            return replace(layout, gates=gate) if gate else layout
         convention = self._convention_of(tensor)
         found = same_axes(tensor.layout, self._tables[convention][tensor.role])
         if found is not None and self._own:
@@ -350,6 +365,7 @@ class _Targeting:
                 attributes[group] |= {"keras_version": _text(version), "backend": _text(self._convention.backend)}
         return {
             **{k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect")},
+            **({RECURRENT: self._layers.facts} if self._layers.facts else {}),
             "adapter": "keras-tf" if self._convention.backend == "tensorflow" else "keras-theano",
             "data_format": None if self._own else self._convention.data_format,
             "flatten_order": None if self._own else self._convention.flatten_order,
@@ -370,6 +386,8 @@ class _Targeting:
         return (
             bool(self._source.get("full_model"))
             and self._source["family"] == self._convention.family
+            # What is written are the plain layers that compute what those of CuDNN do.
+            and not self._source.get("cudnn")
             # Where the source does not say its data format, the target's is the same only if none was asked for.
             and self._bundle.metadata.get("data_format") in (self._told_format, self._convention.data_format)
         )
@@ -390,6 +408,9 @@ class _Targeting:
         own = "each layer in its own data format, a Flatten in that of its map"
         formats = own if self._own else convention.data_format
         yield f"written for Keras {convention.family} on {convention.backend}, {formats}"
+        if not self._keeps_config():
+            pairs = ((t.layer, t.layer) for t in self._bundle.values() if is_recurrent(t.role))
+            yield from behaviour_notes(pairs, self._layers)
         if self._source.get("full_model") and not self._keeps_config():
             yield (
                 f"weights only: the model_config of Keras {self._source['version'] or '1'} does not hold for "

@@ -12,6 +12,7 @@ from wio.adapters._hdf5 import write_attribute
 from wio.atomic import atomic_output
 from wio.bundle import Bundle
 from wio.errors import WioError
+from wio.recurrent import KEY
 
 # keras 2.1.5 engine/topology.py: HDF5_OBJECT_HEADER_LIMIT; larger attributes are split into name0, name1, ...
 HEADER_LIMIT = 64512
@@ -115,6 +116,8 @@ def _write_declarations(file: Any, bundle: Bundle) -> None:
         # Nothing is declared of weights alone: they go back as they came.
         return
     document = {"wio": 1, "backend": facts["backend"], "tensors": tensors}
+    if KEY in bundle.metadata:
+        document[KEY] = bundle.metadata[KEY]
     if receipt is not None:
         document["receipt"] = receipt
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,16 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from wio.adapters._onnx_graph import Declared, Findings, findings_of
-from wio.adapters._onnx_maps import integer, number
-from wio.adapters._onnx_messages import Graph, Model, TensorRecord, Value
+from wio.adapters._onnx_maps import integer, number, string
+from wio.adapters._onnx_messages import Graph, Model, Node, TensorRecord, Value
 from wio.adapters._onnx_values import DATA_TYPES
 from wio.adapters._onnx_weights import Weight
 from wio.bundle import Bundle, Tensor, default_layer
 from wio.errors import FormatError, LayoutError
 from wio.layout import Layout
+from wio.recurrent import KEY
 
 # Where a model has no graph to say what its weights are, wio says it in TensorProto.metadata_props.
-ROLE, LAYOUT, LAYER = "wio.role", "wio.layout", "wio.layer"
+ROLE, LAYOUT, LAYER, RESET_AFTER = "wio.role", "wio.layout", "wio.layer", "wio.reset_after"
 _NORMS = ("BatchNormalization", "InstanceNormalization", "LayerNormalization")
 
 
@@ -38,7 +40,56 @@ def bundle_of(model: Model, weights: Sequence[Weight], file: str) -> Bundle:
         metadata["epsilon"] = epsilons
     if model.graph is not None and (pairs := _batch_norms(model.graph, layers)):
         metadata["batch_norms"] = pairs
+    if recurrent := {**_left_in_properties(weights, tensors), **_recurrent(found, layers)}:
+        metadata[KEY] = recurrent
     return Bundle(tensors, metadata)
+
+
+def _left_in_properties(weights: Sequence[Weight], tensors: Sequence[Tensor]) -> dict[str, dict[str, Any]]:
+    """What wio left of GRUs in a model without a graph."""
+    told = {}
+    for weight, tensor in zip(weights, tensors, strict=True):
+        properties = weight.source.properties if isinstance(weight.source, TensorRecord) else {}
+        if properties.get(RESET_AFTER) in ("true", "false"):
+            told[tensor.layer] = {"reset_after": properties[RESET_AFTER] == "true"}
+    return told
+
+
+# Operators.md: the activations f, g, h where a node states none.
+_USUAL = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+
+
+def _recurrent(found: Findings, layers: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What each recurrent node says of itself, in the words of Keras where it has some."""
+    facts = {}
+    for group, node in found.nodes.items():
+        if node.op not in _USUAL or node.domain or group not in layers:
+            continue
+        told: dict[str, Any] = {}
+        reset = integer(node, "linear_before_reset", 0)
+        if node.op == "GRU" and reset is not None:
+            told["reset_after"] = reset != 0
+        if string(node, "direction", "forward") == "reverse":
+            told["go_backwards"] = True
+        told |= _activations(node)
+        for name, value in (("clip", number(node, "clip", 0.0)), ("input_forget", integer(node, "input_forget", 0))):
+            if value and value - value == 0:
+                told[name] = value
+        if told:
+            facts[layers[group]] = told
+    return facts
+
+
+def _activations(node: Node) -> dict[str, str]:
+    attribute, usual = node.attributes.get("activations"), _USUAL[node.op]
+    stated = [] if attribute is None or attribute.reference else attribute.strings(9)
+    words = [re.sub("(?<=[a-z])(?=[A-Z])", "_", each.decode("utf-8", "replace")).lower() for each in stated]
+    if not words or words == [each.lower() for each in usual] * (len(words) // len(usual)):
+        return {}
+    gates = ["/".join(dict.fromkeys(words[k :: len(usual)])) for k in range(len(usual))]
+    names = ("activation",) if len(usual) == 1 else ("recurrent_activation", "activation")
+    defaults = ("tanh",) if len(usual) == 1 else ("sigmoid", "tanh")
+    return {name: each for name, each, known in zip(names, gates, defaults, strict=False) if each != known}
 
 
 def _by_properties(weight: Weight, contradicted: bool, file: str) -> Tensor:

@@ -15,6 +15,8 @@ from wio.adapters._onnx_weights import Weight
 from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
+from wio.recurrent import RecurrentLayers, behaviour_notes, family, is_recurrent, template_reset_problem
+from wio.recurrent_weights import IDLE, filling, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS
 from wio.target import made_up, plain_target
 
@@ -34,12 +36,13 @@ def weights_target(bundle: Bundle) -> Target:
     rest = Bundle((t for t in bundle.values() if t.name not in copies), bundle.metadata)
     notes = ("weights only: the model has initializers and no graph",)
     plain = plain_target(rest, Convention.of(CONVENTION), spelled, dict(bundle.metadata), notes)
-    converted = {slot.source_layer + "\0" + str(slot.role): slot for slot in plain.slots}
+    layers = RecurrentLayers.of(bundle)
+    converted = {(layers.whole(slot.source_layer), slot.role): slot for slot in plain.slots}
     slots = []
     for tensor in bundle.values():
         if tensor.name in copies:
             slots.append(_copy(tensor, tensor.origin or tensor.name, "it stays as ONNX keeps it"))
-        elif (slot := converted.get(tensor.layer + "\0" + str(tensor.role))) is not None:
+        elif (slot := converted.pop((layers.whole(tensor.layer), family(tensor.role)), None)) is not None:
             slots.append(slot)
     problems = list(plain.problems)
     for tensor in bundle.values():
@@ -74,14 +77,16 @@ class _Matching:
     def __init__(self, bundle: Bundle, template: OpenModel, keep: tuple[str, ...]) -> None:
         self._bundle, self._template, self._keep = bundle, template, keep
         self._from_onnx = bundle.metadata.get("adapter") == "onnx"
-        self._problems: list[Problem] = []
         self._dropped = {
             t.name: f"its role is {t.role}: no weight of the network" for t in bundle.values() if t.role in NOT_WEIGHTS
         }
+        self._layers = RecurrentLayers.of(bundle)
+        self._template_layers = RecurrentLayers.of(template.bundle)
         self._by_name: dict[str, Tensor] = {}
         self._by_role: dict[tuple[str, str], list[Tensor]] = {}
         names = bundle.metadata.get("names", {})
-        weights = [t for t in bundle.values() if t.name not in self._dropped]
+        every, self._problems = gathered(bundle, self._layers, together=True)
+        weights = [t for t in every.values() if t.name not in self._dropped]
         for spell in (_name, _origin, lambda t: names.get(t.name), _spelled):
             for tensor in weights:
                 name = spell(tensor)
@@ -113,6 +118,10 @@ class _Matching:
             listed = ", ".join(kept[:10]) + (f" and {len(kept) - 10} more" if len(kept) > 10 else "")
             notes.append(f"{len(kept)} constants stay as the template has them: {listed}")
         notes += self._epsilons(slots)
+        idle = [t.name for t in self._bundle.values() if t.name not in used and idle_peephole(t)]
+        self._dropped |= dict.fromkeys(idle, IDLE)
+        pairs = ((slot.source_layer, slot.layer) for slot in slots if is_recurrent(slot.role))
+        notes += behaviour_notes(pairs, self._layers, self._template_layers)
         metadata = {**self._template.bundle.metadata}
         metadata |= {k: v for k, v in self._bundle.metadata.items() if k in ("architecture", "dialect")}
         return Target(tuple(slots), metadata, self._dropped, tuple(self._problems), tuple(notes))
@@ -142,7 +151,9 @@ class _Matching:
     def _sources(self, wanted: Tensor, used: set[str]) -> list[Tensor]:
         named = self._by_name.get(wanted.name)
         if named is not None and named.name not in used:
-            return [named]
+            # Where the source keeps gates apart, the name is that of them all.
+            apart = is_recurrent(named.role) and wanted.role is not None
+            return self._by_role[named.layer, str(named.role)] if apart else [named]
         if wanted.role is None:
             return []
         return [t for t in self._by_role.get((wanted.layer, wanted.role), []) if t.name not in used]
@@ -172,9 +183,13 @@ class _Matching:
         if _SAME_OPERATOR.get(source.role, source.role) != wanted.role or layout is None:
             self._problem("role", f"the source has a {source.role}, {wanted.name} is a {wanted.role}", source)
             return
+        if wanted.role == "gru.recurrent_kernel":
+            ours, theirs = self._layers.reset_after(source.layer), self._template_layers.reset_after(wanted.layer)
+            if wrong := template_reset_problem(source, wanted.layer, ours, theirs):
+                self._problems.append(wrong)
         if len(sources) == 1 and source.layout is not None:
             try:
-                shape = source.to(layout).shape
+                shape = filling(source, layout, self._layers).shape
             except LayoutError as error:
                 self._problem("layout", error.message, source, error.remedy)
                 return

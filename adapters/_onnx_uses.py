@@ -213,18 +213,27 @@ def _gather(take: _Take) -> Iterator[Use]:
 
 
 def _recurrent(take: _Take) -> Iterator[Use]:
-    """W is [directions, gates*hidden, input], R likewise, B the two biases one after the other. One direction only."""
+    """W is [directions, gates*hidden, input], R likewise, B the two biases one after the other, P i o f."""
     node, seen, _ = take
-    if string(node, "direction", "forward") != "forward":
+    direction = string(node, "direction", "forward")
+    if direction not in _DIRECTIONS:
         return
+    axis, count = _DIRECTIONS[direction]
     kind = _KIND[node.op]
-    gates = {"lstm": "iofc", "gru": "zrh", "rnn": ""}[kind]
-    matrix = f"1(GU)I G={gates}" if gates else "1UI"
-    for place, part in ((1, "kernel"), (2, "recurrent_kernel")):
-        if place in seen and len(seen[place].shape) == 3:
-            yield Use(place, f"{kind}.{part}", matrix)
-    if gates and 3 in seen and len(seen[3].shape) == 2:
-        yield Use(3, f"{kind}.bias", f"1(BGU) B=2 G={gates}")
+    gates = {"lstm": " G=iofc", "gru": " G=zrh", "rnn": ""}[kind]
+    units = "(GU)" if gates else "U"
+    uses = (
+        Use(1, f"{kind}.kernel", f"{axis}{units}I{gates}"),
+        Use(2, f"{kind}.recurrent_kernel", f"{axis}{units}I{gates}"),
+        Use(3, f"{kind}.bias", f"{axis}(B{units.strip('()')}) B=2{gates}"),
+        *((Use(7, "lstm.peephole", f"{axis}(GU) G=iof"),) if kind == "lstm" else ()),
+    )
+    for use in uses:
+        if use.place in seen and seen[use.place].shape[:1] == (count,):
+            yield use
+
+
+_DIRECTIONS = {"forward": ("1", 1), "reverse": ("1", 1), "bidirectional": ("F", 2)}
 
 
 _RULES = {

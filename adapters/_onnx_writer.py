@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wio import __version__
-from wio.adapters._onnx_bundle import LAYER, LAYOUT, ROLE
+from wio.adapters._onnx_bundle import LAYER, LAYOUT, RESET_AFTER, ROLE
 from wio.adapters._onnx_values import NUMBERS, RAW, STRINGS, as_stored, stored_size
 from wio.adapters._protobuf import LENGTH, VARINT
 from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor, default_layer
 from wio.errors import WioError
+from wio.recurrent import RecurrentLayers
 
 LARGEST_MESSAGE = (1 << 31) - 1
 # Readers map data files: the start of a page, as onnx's and onnxruntime's own writers align them.
@@ -153,15 +154,17 @@ def write_weights(path: Path, bundle: Bundle, around: Around | None = None, tail
         versions = max((_VERSIONS.get(t.dtype.name, _USUAL_VERSION) for t in tensors), default=_USUAL_VERSION)
         around = Around(text_field(2, "weights"), b"", *versions)
     graph: list[Part] = [around.before]
+    layers = RecurrentLayers.of(bundle)
     for tensor in tensors:
-        graph += message_field(5, _tensor(tensor, data if size > LARGEST_MESSAGE else None))
+        reset = layers.reset_after(tensor.layer) if (tensor.role or "").startswith("gru.") else None
+        graph += message_field(5, _tensor(tensor, data if size > LARGEST_MESSAGE else None, reset))
     graph.append(around.after)
     head = number_field(1, around.ir_version) + text_field(2, "wio") + text_field(3, __version__)
     model: list[Part] = [head, *message_field(7, graph), bytes_field(8, number_field(2, around.opset))]
     write_model(path, [*model, *tail], data)
 
 
-def _tensor(tensor: Tensor, data: DataFile | None) -> list[Part]:
+def _tensor(tensor: Tensor, data: DataFile | None, reset_after: bool | None) -> list[Part]:
     head = b"".join(number_field(1, extent) for extent in tensor.shape)
     head += number_field(2, NUMBERS[tensor.dtype.name]) + text_field(8, tensor.name)
     if data is not None and tensor.dtype.name != "string":
@@ -172,5 +175,7 @@ def _tensor(tensor: Tensor, data: DataFile | None) -> list[Part]:
     told = {ROLE: tensor.role, LAYOUT: None if tensor.layout is None else str(tensor.layout)}
     if tensor.role is not None and tensor.layer != default_layer(tensor.name):
         told[LAYER] = tensor.layer
+    if reset_after is not None:
+        told[RESET_AFTER] = str(reset_after).lower()
     tail = b"".join(pair_field(16, key, value) for key, value in told.items() if value is not None)
     return [head, *values, tail]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 
 from wio.adapter import Convention, Target
@@ -11,27 +10,10 @@ from wio.adapters._tf_graph import GRAPH_KEY
 from wio.adapters._tf_writer import dtype_refusal, name_refusal
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
-from wio.layout import Layout
+from wio.recurrent import KEY as RECURRENT
 from wio.roles import same_axes
 from wio.target import plain_target, unchanged_target
 
-_ROWS = ("I", "(HWC)", "(WC)", "(DHWC)", "(?)")
-# Recurrent layers as Keras's layers keep them on TensorFlow (keras 2.2.4 and later, layers/recurrent.py). When reading,
-# these cannot be assumed: the cells of tf.nn.rnn_cell join both kernels, and their gates run i c f o.
-RECURRENT: Mapping[str, tuple[str, ...]] = {
-    "rnn.kernel": tuple(f"{row}U" for row in _ROWS),
-    "rnn.recurrent_kernel": ("IU",),
-    "rnn.bias": ("U",),
-    "lstm.kernel": tuple(f"{row}(GU) G=ifco" for row in _ROWS),
-    "lstm.recurrent_kernel": ("I(GU) G=ifco",),
-    "lstm.bias": ("(GU) G=ifco",),
-    "gru.kernel": tuple(f"{row}(GU) G=zrh" for row in _ROWS),
-    "gru.recurrent_kernel": ("I(GU) G=zrh",),
-    "gru.bias": ("(GU) G=zrh", "B(GU) G=zrh"),
-    "conv_lstm.kernel": ("HWI(GO) G=ifco",),
-    "conv_lstm.recurrent_kernel": ("HWI(GO) G=ifco",),
-    "conv_lstm.bias": ("(GO) G=ifco",),
-}
 # What Keras's layers call a weight, where it is not the role's own word.
 _LEAVES = {
     "depthwise.kernel": "depthwise_kernel",
@@ -42,39 +24,20 @@ _LEAVES = {
 
 
 def checkpoint_target(bundle: Bundle, convention: Convention) -> Target:
-    """The target for a bundle. ``convention`` is the format's for all roles but those of recurrent layers."""
+    """The target for a bundle: the checkpoint that it was, or the variables of Keras's layers."""
     if bundle.metadata.get("adapter") == "tf-checkpoint" and bundle.metadata.get("architecture") is None:
         target = unchanged_target(bundle)
         notes = (*target.notes, *_what_changes(bundle, convention))
     else:
         names = bundle.metadata.get("names")
-        # The names of a dialect may be those of a tf.nn.rnn_cell, whose layouts are others.
-        table = convention if names else _with_recurrent(convention)
         metadata = {
-            key: value for key, value in bundle.metadata.items() if key in ("architecture", "dialect", "epsilon")
+            key: value
+            for key, value in bundle.metadata.items()
+            if key in ("architecture", "dialect", "epsilon", RECURRENT)
         }
-        target = plain_target(_gates_together(bundle), table, _spelled, metadata)
+        target = plain_target(bundle, convention, _spelled, metadata)
         notes = (*target.notes, *_how_it_is_named(bundle, bool(names)))
     return replace(target, problems=(*target.problems, *_problems(target, bundle)), notes=notes)
-
-
-def _with_recurrent(convention: Convention) -> Convention:
-    recurrent = {role: tuple(map(Layout.parse, texts)) for role, texts in RECURRENT.items()}
-    return Convention({**convention.layouts, **recurrent})
-
-
-def _gates_together(bundle: Bundle) -> Bundle:
-    """The bundle with one tensor for each role of a recurrent layer: where a source keeps gates apart, the first stands
-    for all, which the plan joins."""
-    seen: set[tuple[str, str | None]] = set()
-    kept = []
-    for tensor in bundle.values():
-        if tensor.role in RECURRENT and tensor.layout is not None and tensor.layout.gates:
-            if (tensor.layer, tensor.role) in seen:
-                continue
-            seen.add((tensor.layer, tensor.role))
-        kept.append(tensor)
-    return Bundle(kept, bundle.metadata)
 
 
 def _spelled(tensor: Tensor) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from wio.adapters._pickle import Attributed
@@ -14,6 +15,7 @@ from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES, DType
 from wio.errors import FormatError, Problem
 from wio.lazy import np
+from wio.recurrent import KEY, direction_layers
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -106,7 +108,38 @@ def make_bundle(
     if other:
         about["other"] = {**other, **({"...": f"and {left_out} more"} if left_out else {})}
     about |= _module_metadata([part.value for part in found])
-    return Bundle(tensors.values(), {"torch": about})
+    recurrent, layers = _recurrent_layers(tensors)
+    named = (replace(t, layer=layers[name]) if name in layers else t for name, t in tensors.items())
+    return Bundle(named, {"torch": about, **({KEY: recurrent} if recurrent else {})})
+
+
+# torch.nn.RNNBase: one module keeps the weights of all its layers and of both directions.
+_RNN_BASE = re.compile(r"(?:(.*)\.)?(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d{1,4})(_reverse)?")
+
+
+def _recurrent_layers(names: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """What the names that RNNBase gives say: which tensors are of one layer and direction, and nothing of their roles.
+
+    The layers of a module ``rnn`` are called ``rnn``, ``rnn_l1``, ...; the two directions as Keras calls them.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    found: dict[str, tuple[str, bool]] = {}
+    for name in names:
+        match = _RNN_BASE.fullmatch(name)
+        if match is None:
+            continue
+        module, level = match[1] or "", int(match[2])
+        layer = f"{module}_l{level}" if level else module
+        found[name] = (layer, match[3] is not None)
+        if level:
+            facts.setdefault(layer, {}).update(module=module, level=level)
+        if match[3]:
+            facts.setdefault(layer, {})["directions"] = list(direction_layers(layer))
+    layers = {}
+    for name, (layer, backward) in found.items():
+        directions = facts.get(layer, {}).get("directions")
+        layers[name] = directions[backward] if directions else layer
+    return facts, layers
 
 
 def _module_metadata(values: list[Any]) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def _bytes(gigabytes: str) -> int:
 
 
 def _convention(data_format: str) -> Convention:
-    table = dict(KerasConvention("2.2", "tensorflow", data_format).table().layouts)
+    legacy = KerasConvention("2.2", "tensorflow", data_format).table()
+    table = dict(legacy.layouts)
     table["conv.kernel"] += (Layout.parse("DHWI(GO)"),)
-    return Convention({role: layouts for role, layouts in table.items() if not role.startswith(_GONE)})
+    return Convention({role: each for role, each in table.items() if not role.startswith(_GONE)}, legacy.reset_after)

@@ -14,6 +14,7 @@ from wio.bundle import Bundle
 from wio.errors import DigestError, FormatError
 from wio.roles import PER_CHANNEL
 
+_ROWS = ("I", "(HWC)", "(WC)", "(DHWC)", "(?)")
 # tf.nn: convolution, conv2d_transpose, depthwise_conv2d, separable_conv2d state these orders of axes for filters,
 # tf.linalg.matmul and tf.nn.embedding_lookup those of matrices. Groups are blocks of consecutive output channels.
 _CONVENTION: dict[str, tuple[str, ...]] = {
@@ -31,7 +32,22 @@ _CONVENTION: dict[str, tuple[str, ...]] = {
     "embedding.table": ("IO",),
     **dict.fromkeys(PER_CHANNEL, ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")),
     "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
+    # Recurrent layers as Keras's layers keep them on TensorFlow (keras 2.2.4 and later, layers/recurrent.py). The one
+    # kernel of a tf.nn.rnn_cell is neither of these: it joins both, and its gates run i c f o.
+    "rnn.kernel": tuple(f"{row}U" for row in _ROWS),
+    "rnn.recurrent_kernel": ("IU",),
+    "rnn.bias": ("U",),
+    "lstm.kernel": tuple(f"{row}(GU) G=ifco" for row in _ROWS),
+    "lstm.recurrent_kernel": ("I(GU) G=ifco",),
+    "lstm.bias": ("(GU) G=ifco",),
+    "gru.kernel": tuple(f"{row}(GU) G=zrh" for row in _ROWS),
+    "gru.recurrent_kernel": ("I(GU) G=zrh",),
+    "gru.bias": ("(GU) G=zrh", "B(GU) G=zrh"),
+    "conv_lstm.kernel": ("HWI(GO) G=ifco",),
+    "conv_lstm.recurrent_kernel": ("HWI(GO) G=ifco",),
+    "conv_lstm.bias": ("(GO) G=ifco",),
 }
+_RESET_AFTER = {"one": False, "two": True}
 
 
 class TFCheckpoint(Adapter):
@@ -85,7 +101,7 @@ class TFCheckpoint(Adapter):
 
     def convention(self, **options: str) -> Convention:
         self.checked(options, writing=True)
-        return Convention.of(_CONVENTION)
+        return Convention.of(_CONVENTION, _RESET_AFTER)
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         """A checkpoint passes unchanged; other weights are named LAYER/WEIGHT, or by their architecture's dialect."""

@@ -14,11 +14,15 @@ from typing import Any
 from wio.adapter import Adapter, Convention, Option, Slot, Target
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem
+from wio.recurrent import RecurrentLayers, is_recurrent
 from wio.roles import NOT_WEIGHTS, PER_CHANNEL, same_axes
 from wio.target import plain_target
 
 # torch.nn: the documented shapes of weight and bias of each module; Conv*d correlates. torch.flatten of N C H W gives
 # C H W. A depthwise kernel is that of a grouped convolution with groups = in_channels, out_channels = M * in_channels.
+_ROWS = ("I", "(CHW)", "(CW)", "(CDHW)", "(?)")
+_UNITS = {"lstm": "(GU){} G=ifco", "gru": "(GU){} G=rzh", "rnn": "U{}"}
+_BIASES = {"input_bias": "bias_ih", "recurrent_bias": "bias_hh"}
 _CONVENTION: dict[str, tuple[str, ...]] = {
     "conv.kernel": ("OIHW", "OIW", "OIDHW", "(GO)IHW", "(GO)IW", "(GO)IDHW"),
     "conv.bias": ("O",),
@@ -34,6 +38,10 @@ _CONVENTION: dict[str, tuple[str, ...]] = {
     "embedding.table": ("IO",),
     **dict.fromkeys(PER_CHANNEL, ("C", "(CHW)", "(CW)", "(CDHW)", "(?)")),
     "prelu.alpha": ("C", "(?)"),
+    # torch.nn.LSTM, GRU, RNN: the shapes of weight_ih_l[k] and so on; gates i f g o and r z n; both biases are added.
+    **{f"{kind}.kernel": tuple(units.format(row) for row in _ROWS) for kind, units in _UNITS.items()},
+    **{f"{kind}.recurrent_kernel": (units.format("I"),) for kind, units in _UNITS.items()},
+    **{f"{kind}.{part}": (units.format(""),) for kind, units in _UNITS.items() for part in _BIASES},
 }
 _LEAVES = {
     "bias": "bias",
@@ -44,7 +52,9 @@ _LEAVES = {
     "depthwise_kernel": "depthwise.weight",
     "pointwise_kernel": "pointwise.weight",
 }
-_RECURRENT = ("lstm.", "gru.", "rnn.", "conv_lstm.")
+_RECURRENT_LEAVES = {"kernel": "weight_ih", "recurrent_kernel": "weight_hh", **_BIASES}
+# torch.nn.GRU: n = tanh(W_in x + b_in + r * (W_hn h + b_hn)), the reset gate after the recurrent product.
+_RESET_AFTER = {"none": True, "two": True}
 
 
 class TorchFile(Adapter):
@@ -85,7 +95,7 @@ class TorchFile(Adapter):
 
     def convention(self, **options: str) -> Convention:
         self.checked(options, writing=True)
-        return Convention.of(_CONVENTION)
+        return Convention.of(_CONVENTION, _RESET_AFTER)
 
     def target(self, bundle: Bundle, **options: str) -> Target:
         """A flat state_dict. What came from PyTorch keeps its names, and what was not declared passes as it is."""
@@ -99,8 +109,7 @@ class TorchFile(Adapter):
             for name, tensor in bundle.items()
             if name in taken and tensor.dtype.name not in WRITABLE
         )
-        problems = (*(_clear(problem, bundle) for problem in target.problems), *wrong)
-        return replace(target, problems=problems)
+        return replace(target, problems=(*target.problems, *wrong))
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
         from wio.adapters._torch_write import write_state_dict
@@ -162,23 +171,28 @@ def _made(bundle: Bundle, convention: Convention) -> Target:
             "load_state_dict(strict=True) does not ask for it (torch.nn.modules.batchnorm, version < 2)"
         )
     metadata: Mapping[str, Any] = {"torch": {"kind": "zip"}}
-    return plain_target(bundle, convention, _spelled, metadata, tuple(notes))
+    layers = RecurrentLayers.of(bundle)
+    return plain_target(bundle, convention, lambda tensor: _spelled(tensor, layers), metadata, tuple(notes))
 
 
-def _spelled(tensor: Tensor) -> str:
+def _spelled(tensor: Tensor, layers: RecurrentLayers) -> str:
     """``layer.weight`` and so on, the ``/`` of a layer's path turned into ``.``."""
+    if is_recurrent(tensor.role):
+        return _recurrent(tensor, layers)
     part = (tensor.role or "").partition(".")[2]
     leaf = _LEAVES.get(part, "weight")
     if tensor.role == "separable.bias":
         leaf = "pointwise.bias"
-    layer = tensor.layer.replace("/", ".")
-    return f"{layer}.{leaf}" if layer else leaf
+    return _under(tensor.layer, leaf)
 
 
-def _clear(problem: Problem, bundle: Bundle) -> Problem:
-    """Why recurrent weights are refused, in place of a list of layouts."""
-    tensor = bundle.get(problem.tensor or "")
-    if problem.kind != "layout" or tensor is None or not (tensor.role or "").startswith(_RECURRENT):
-        return problem
-    why = "PyTorch keeps two biases for each direction of a recurrent layer: wio does not write those yet"
-    return Problem("unsupported", f"its role is {tensor.role}; {why}", tensor.name, f"--drop '{tensor.name}'")
+def _under(layer: str, leaf: str) -> str:
+    return f"{layer.replace('/', '.')}.{leaf}" if layer else leaf
+
+
+def _recurrent(tensor: Tensor, layers: RecurrentLayers) -> str:
+    """``lstm.weight_ih_l0``; ``lstm.weight_ih_l1_reverse`` for the backward direction of a second, stacked layer."""
+    home = layers.home(tensor.layer)
+    module, level = layers.stacked(layers.whole(tensor.layer))
+    leaf = _RECURRENT_LEAVES[(tensor.role or "").partition(".")[2]]
+    return _under(module, f"{leaf}_l{level}{'_reverse' if home is not None and home[1] else ''}")

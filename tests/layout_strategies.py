@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-LETTERS = "OIDHWCMUGYXB"
+LETTERS = "OIDHWCMUGYXBF"
 SPATIAL = "DHW"
 GATES = ("ifco", "zrh")
 
@@ -49,6 +49,11 @@ def arrangements(draw: st.DrawFn, axes: Axes, *, all_sizes: bool = True) -> str:
     if single and draw(st.booleans()):
         values = draw(st.permutations(groups))
         if values != groups:
+            words.append("values=" + "".join(values))
+    elif axes.gates and all(len(group) == 1 or "G" in group for group in groups) and draw(st.booleans()):
+        inside = [letter for group in groups for letter in group if letter != "G"]
+        values = draw(st.permutations(inside))
+        if values != inside:
             words.append("values=" + "".join(values))
     declared = set()
     for group in groups:

@@ -249,7 +249,23 @@ TABLE: dict[str, tuple[list[Any], Shapes, list[Any] | None, dict[str, tuple[str 
         [node("LSTM", "x w r", direction="bidirectional")],
         {"w": (2, 8, 3), "r": (2, 8, 2)},
         None,
-        {"w": (None, None), "r": (None, None)},
+        {"w": ("lstm.kernel", "F(GU)I G=iofc"), "r": ("lstm.recurrent_kernel", "F(GU)I G=iofc")},
+    ),
+    "LSTM backwards, with peepholes": (
+        [helper.make_node("LSTM", ["x", "w", "r", "", "", "", "", "p"], ["y"], direction="reverse")],
+        {"w": (1, 8, 3), "r": (1, 8, 2), "p": (1, 6)},
+        None,
+        {
+            "w": ("lstm.kernel", "1(GU)I G=iofc"),
+            "r": ("lstm.recurrent_kernel", "1(GU)I G=iofc"),
+            "p": ("lstm.peephole", "1(GU) G=iof"),
+        },
+    ),
+    "LSTM whose shape refutes its direction": (
+        [node("LSTM", "x w r", direction="bidirectional")],
+        {"w": (1, 8, 3), "r": (2, 8, 2)},
+        None,
+        {"w": (None, None), "r": ("lstm.recurrent_kernel", "F(GU)I G=iofc")},
     ),
     "GRU": (
         [node("GRU", "x w r b")],
@@ -265,7 +281,7 @@ TABLE: dict[str, tuple[list[Any], Shapes, list[Any] | None, dict[str, tuple[str 
         [node("RNN", "x w r b")],
         {"w": (1, 2, 3), "r": (1, 2, 2), "b": (1, 4)},
         None,
-        {"w": ("rnn.kernel", "1UI"), "r": ("rnn.recurrent_kernel", "1UI"), "b": (None, None)},
+        {"w": ("rnn.kernel", "1UI"), "r": ("rnn.recurrent_kernel", "1UI"), "b": ("rnn.bias", "1(BU) B=2")},
     ),
     "through Transpose": (
         [node("Transpose", "w", "t", perm=[3, 2, 0, 1]), node("Conv", "x t")],

@@ -15,7 +15,6 @@ from wio.errors import PlanError
 from wio.layout import Layout
 from wio.plan import Plan, make_plan
 from wio.plugins import architecture_named
-from wio.roles import ROLES
 
 RNG = np.random.default_rng(11)
 
@@ -177,7 +176,8 @@ def test_recurrent_layers_computed_by_keras(tmp_path: Path) -> None:
 )
 def test_words_of_keras(role: str, layout: str, shape: tuple[int, ...], leaf: str) -> None:
     for layer, name in (("deep/er.1", f"deep/er.1/{leaf}"), ("", leaf)):
-        bundle = Bundle([declared("x", role, layout, random(*shape), layer)], {"adapter": "onnx"})
+        metadata = {"adapter": "onnx", "recurrent": {layer: {"reset_after": True}}}
+        bundle = Bundle([declared("x", role, layout, random(*shape), layer)], metadata)
         assert [slot.name for slot in ADAPTER.target(bundle).slots] == [name]
 
 
@@ -244,12 +244,3 @@ def test_an_architecture_has_the_names_of_its_dialect() -> None:
     assert "InceptionV4/Conv2d_1a_3x3/weights" in names
     assert any("what its dialect left out of its source" in note for note in plan.notes)
     assert any("dialect tf-slim" in note for note in plan.notes)
-
-
-def test_every_layout_written_is_one_of_its_role() -> None:
-    from wio.adapters._tf_target import RECURRENT
-    from wio.roles import neutral
-
-    for role, texts in RECURRENT.items():
-        assert role in ROLES
-        assert all(neutral(role, Layout.parse(text)).axes for text in texts)

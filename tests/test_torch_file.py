@@ -468,11 +468,11 @@ def test_names_and_layouts_of_another_formats_weights(path: Path) -> None:
     assert np.array_equal(model["net"].dense.weight.detach().numpy().reshape(5, 2, 7, 9), dense.transpose(3, 2, 0, 1))
 
 
-def test_undeclared_recurrent_and_unwritable_tensors_are_all_problems_at_once() -> None:
+def test_undeclared_unknown_and_unwritable_tensors_are_all_problems_at_once() -> None:
     strings = Tensor("names", DTYPES["string"], (1,), lambda: np.array([b"x"], object), "other")
     bundle = Bundle(
         [
-            declared("l/kernel", "lstm.kernel", "I(GU) G=ifco", 3, 8, layer="l"),
+            declared("l/kernel", "conv_lstm.kernel", "HWI(GO) G=ifco", 3, 3, 2, 8, layer="l"),
             Tensor("mystery", DTYPES["float32"], (2, 2), lambda: np.zeros((2, 2), np.float32)),
             Tensor("tiny", DTYPES["int4"], (2,), lambda: np.zeros(2, DTYPES["int4"].numpy), "dense.bias",
                    Layout.parse("O")),
@@ -482,8 +482,8 @@ def test_undeclared_recurrent_and_unwritable_tensors_are_all_problems_at_once() 
     with pytest.raises(PlanError) as caught:
         make_plan(bundle, TORCH.target(bundle), "torch", {})
     kinds = {problem.tensor: problem.kind for problem in caught.value.problems}
-    assert kinds == {"l/kernel": "unsupported", "mystery": "layout", "tiny": "dtype"}
-    assert "two biases" in str(caught.value)
+    assert kinds == {"l/kernel": "layout", "mystery": "layout", "tiny": "dtype"}
+    assert "no conv_lstm.kernel" in str(caught.value)
 
 
 def test_what_pytorch_has_no_dtype_for_is_not_written(path: Path) -> None:

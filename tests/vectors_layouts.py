@@ -53,6 +53,9 @@ REFUSED = (
     ("YXO values=OYC", "values of other axes"),
     ("YXO values=", "values of no axes"),
     ("(YX)O values=OYX", "values of a layout with a group"),
+    ("I(GU) values=UI", "values without G, and no gates"),
+    ("(IH)(GU) values=UIH G=ifco", "values of a group without the gates"),
+    ("I(GU) values=UGI G=ifco", "values with G, which shares an axis"),
 )
 
 # layout, shape, whether the shape refutes it
@@ -106,6 +109,8 @@ REARRANGEMENTS: tuple[tuple[str, str, dict[str, int]], ...] = (
     ("I(GU) G=ifco", "(GU)I G=iofc", {"I": 3, "G": 4, "U": 2}),
     ("I(GU) G=icfo", "1(GU)I G=ifco", {"I": 2, "G": 4, "U": 3}),
     ("B(GU) G=zrh", "(GU)B G=rzh", {"B": 2, "G": 3, "U": 2}),
+    ("I(GU) values=UI G=zrh", "I(GU) G=zrh", {"I": 3, "G": 3, "U": 2}),
+    ("F(GU)I G=iofc", "FU(GI) G=ifco", {"F": 2, "G": 4, "U": 2, "I": 2}),
     ("GU G=fc", "UG G=cf", {"G": 2, "U": 2}),
     ("HWI(GO) flipped G=ifco", "(GO)IHW G=ifco", {"H": 2, "W": 2, "I": 1, "O": 2, "G": 4}),
     ("(YX)(IHW)O Y=2 X=2 H=2 W=2 I=2", "(YX)(HWI)O", {"Y": 2, "X": 2, "H": 2, "W": 2, "I": 2, "O": 2}),

@@ -31,6 +31,8 @@ LAYOUT_FORMS = (
     ("lstm.kernel", "1(GU)I G=iofc", (1, 4, 2)),
     ("gru.bias", "B(GU) G=zrh", (2, 3)),
     ("lstm.kernel", "I(GU) G=i", (2, 2)),
+    ("lstm.kernel", "I(GU) values=UI G=ifco", (2, 4)),
+    ("lstm.recurrent_bias", "F(GU) G=ifco", (2, 4)),
     ("locally_connected.kernel", "(YX)(HWI)O H=1 W=2 I=1", (4, 2, 1)),
     ("locally_connected.bias", "YXO values=OYX", (1, 2, 2)),
     ("maxout.kernel", "MIO", (2, 1, 2)),
@@ -49,6 +51,7 @@ OTHER_TEXTS = (
     ("HWIO  flipped ", "HWIO flipped", (1, 1, 1, 1)),
     ("HWI(GO) G=01 flipped", "HWI(GO) flipped G=1", (1, 1, 1, 1)),
     ("YXO values=YXO", "YXO", (1, 1, 1)),
+    ("I(GU) values=IU G=ifco", "I(GU) G=ifco", (1, 4)),
 )
 ROLES_WITHOUT_LAYOUT = ("optimizer", "moving_average", "counter", "other")
 

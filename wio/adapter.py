@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,13 +32,17 @@ class Convention:
 
     ``layouts`` maps a role to its layouts in this format, the usual one first: it is what a declaration without a
     layout means. Elsewhere the one applies whose letters are those of the source.
+
+    ``reset_after`` says which GRU the format computes, by how many biases its layer has (``none``, ``one``, ``two``):
+    whether the reset gate is applied after the recurrent product. Empty where a file must say so.
     """
 
     layouts: Mapping[str, tuple[Layout, ...]]
+    reset_after: Mapping[str, bool] = field(default_factory=dict)
 
     @staticmethod
-    def of(table: Mapping[str, tuple[str, ...]]) -> Convention:
-        return Convention({role: tuple(map(Layout.parse, texts)) for role, texts in table.items()})
+    def of(table: Mapping[str, tuple[str, ...]], reset_after: Mapping[str, bool] | None = None) -> Convention:
+        return Convention({role: tuple(map(Layout.parse, texts)) for role, texts in table.items()}, reset_after or {})
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ LETTERS = {
     "Y": "output rows (locally connected)",
     "X": "output columns (locally connected)",
     "B": "the two biases of a recurrent layer: input, recurrent",
+    "F": "the two directions of a bidirectional recurrent layer: forward, backward",
 }
 SPATIAL = "DHW"
 # One letter, one meaning: PyTorch's g and TF's j are the cell gate c, PyTorch's n is the candidate h.
@@ -43,6 +44,7 @@ class Layout:
     ``flipped`` every spatial axis of the kernel runs backwards relative to cross-correlation.
     ``values``  rare: the order in which the values really run, in C order, where it is not the order of ``axes``
                 (Keras <= 2.2.4 shapes the channels_first bias of LocallyConnected2D Y, X, O and reads it as O, Y, X).
+                Where it leaves out the gates' G, it is the order within the block of each gate (the kernels of CuDNN).
     ``sizes``   the declared sizes of letters inside groups.
     ``gates``   the order of recurrent gates along G (``ifco``, ``zrh``, or a part of them).
     """
@@ -54,7 +56,7 @@ class Layout:
     gates: str | None = None
 
     def __post_init__(self) -> None:
-        if self.values == self.axes:
+        if self.values in (self.axes, tuple("".join(self.axes).replace("G", "")) if self.gates else None):
             object.__setattr__(self, "values", None)
         _validate(self)
         order = {letter: i for i, letter in enumerate("".join(self.axes))}
@@ -186,12 +188,18 @@ def _validate(layout: Layout) -> None:
             )
         if any(letter == "G" for letter, _ in layout.sizes):
             raise LayoutError(f"layout {text}: G is given both as gates and as a number")
-    if layout.values is not None and (
-        sorted(layout.values) != sorted(layout.axes) or any(len(axis) > 1 or axis == "?" for axis in layout.axes)
-    ):
+    if layout.values is not None and not _reorders(layout.values, layout.axes, layout.gates):
         raise LayoutError(
-            f"layout {text}: values={''.join(layout.values)} must hold the same axes, each a single letter"
+            f"layout {text}: values={''.join(layout.values)} must hold the same axes, each a single letter",
+            remedy="only the gates' G may be left out, with letters that share its axis: I(GU) values=UI G=ifco",
         )
+
+
+def _reorders(values: tuple[str, ...], axes: tuple[str, ...], gates: str | None) -> bool:
+    """Whether ``values`` is an order of the axes, or of what each gate's block has."""
+    if gates and "G" not in values:
+        axes = tuple(letter for axis in axes for letter in (axis.replace("G", "") if "G" in axis else (axis,)))
+    return sorted(values) == sorted(axes) and all(len(axis) == 1 and axis != "?" for axis in axes)
 
 
 _AXES = re.compile(r"(?:[A-Z1]|\([A-Z?]+\))*|\(\)")

@@ -168,7 +168,7 @@ def rearrange(source: Layout, target: Layout) -> tuple[Op, ...]:
     if replace(source, sizes=()) == replace(target, sizes=()):
         return ()
     kept = {axis for axis in source.axes if len(axis) > 1 and axis in target.axes}
-    if source.gates != target.gates:
+    if source.gates != target.gates or source.values or target.values:
         kept = {axis for axis in kept if "G" not in axis}
     steps: list[Op] = []
     axes = source.axes
@@ -179,10 +179,12 @@ def rearrange(source: Layout, target: Layout) -> tuple[Op, ...]:
             steps.append(op)
             axes = op.after
 
-    if source.values:
-        step(Reread(axes, source.values))
     step(_split(axes, kept, sizes))
-    wanted = _split_axes(target.values or target.axes, kept)
+    if source.values:
+        step(Permute(axes, _blocks(axes, source.values)))
+        step(Reread(axes, _blocks(source.values, axes)))
+    stored = _split_axes(target.axes, kept)
+    wanted = _blocks(target.values, stored) if target.values else stored
     if axes.count("1") != wanted.count("1"):
         step(Unit(axes, tuple(axis for axis in axes if axis != "1")))
         with_units = wanted
@@ -195,10 +197,17 @@ def rearrange(source: Layout, target: Layout) -> tuple[Op, ...]:
         step(Regate(axes, axes, source.gates, target.gates))
     step(Permute(axes, wanted))
     step(Unit(axes, with_units))
-    step(_split(target.values or target.axes, kept, sizes).inverse)
     if target.values:
-        step(Reread(axes, target.axes))
+        step(Reread(axes, _blocks(stored, target.values)))
+        step(Permute(axes, stored))
+    step(_split(target.axes, kept, sizes).inverse)
     return tuple(steps)
+
+
+def _blocks(axes: Axes, others: Axes) -> Axes:
+    """The axes, those first that only one of two orders has: the gates, where values run gate by gate."""
+    alone = tuple(axis for axis in (*axes, *others) if (axis in axes) != (axis in others))
+    return alone + tuple(axis for axis in axes if axis not in alone)
 
 
 def _refuse_different_axes(source: Layout, target: Layout) -> None:

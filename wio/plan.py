@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from wio.adapter import Constant, Slot, Target
 from wio.bundle import Bundle, Synthesis, Tensor
 from wio.errors import LayoutError, PlanError, Problem
-from wio.gates import join_gates, take_gates
+from wio.layout import Layout
 from wio.lazy import np
 from wio.ops import Op, rearrange
+from wio.recurrent import RecurrentLayers, family, is_recurrent
+from wio.recurrent_weights import assembled, bias_step, left_behind, regrouped
 from wio.value_step import BIASES, ValueStep
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 class Step:
     """One group of source tensors and the group of target tensors it becomes.
 
-    ``kind``: ``copy`` (as it is), ``keep`` (declared, nothing to do), ``rearrange``, ``join`` or ``split`` (gates),
-    ``synthesise`` (no source holds it).
+    ``kind``: ``copy`` (as it is), ``keep`` (declared, nothing to do), ``rearrange``, ``join`` or ``split`` (gates,
+    biases, directions), ``sum`` (two biases) or ``synthesise`` (no source holds it). ``why`` is the plan's own reason.
     ``exact`` is whether every bit of every value survives.
     """
 
@@ -31,15 +33,18 @@ class Step:
     sources: tuple[Tensor, ...]
     slots: tuple[Slot, ...]
     ops: tuple[Op, ...]
+    layers: RecurrentLayers = field(default=RecurrentLayers({}), repr=False, compare=False)
     exact: bool = True
+    why: str = ""
 
     @property
     def reason(self) -> str:
-        return next((slot.reason for slot in self.slots if slot.reason), "")
+        told = next((slot.reason for slot in self.slots if slot.reason), "")
+        return "; ".join(filter(None, (self.why, told)))
 
     def results(self) -> list[Tensor]:
         """The target tensors, lazy."""
-        return [_filled(slot, self.sources) for slot in self.slots]
+        return [_filled(slot, self.sources, self.layers) for slot in self.slots]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -113,18 +118,22 @@ def make_plan(
     Raises PlanError with everything that stands in the way, at once.
     """
     problems = list(target.problems)
-    troubled = {problem.tensor for problem in problems}
+    layers = RecurrentLayers.of(bundle)
     by_role: dict[tuple[str, str | None], list[Tensor]] = {}
     for tensor in bundle.values():
-        by_role.setdefault((tensor.layer, tensor.role), []).append(tensor)
+        by_role.setdefault((layers.whole(tensor.layer), family(tensor.role)), []).append(tensor)
+    troubled = {problem.tensor for problem in problems}
+    named = [bundle[name] for name in troubled if name is not None and name in bundle]
+    for tensor in [tensor for tensor in named if is_recurrent(tensor.role)]:
+        troubled.update(t.name for t in by_role[layers.whole(tensor.layer), family(tensor.role)])
     steps: list[Step] = []
     used: dict[str, int] = {}
-    for group in _grouped(target.slots):
+    for slots, sources in _grouped(target.slots, bundle, by_role, layers):
         try:
-            step = _step(group, bundle, by_role)
+            step = _step(slots, sources, layers)
         except LayoutError as error:
-            problems.append(Problem("layout", error.message, group[0].name, error.remedy))
-            troubled.update(t.name for t in by_role.get((group[0].source_layer, group[0].role), []))
+            problems.append(Problem("layout", error.message, slots[0].name, error.remedy))
+            troubled.update(tensor.name for tensor in sources)
             continue
         steps.append(step)
         for tensor in step.sources:
@@ -172,26 +181,62 @@ def _unused_remedy(tensor: Tensor) -> str:
     return f"--drop '{tensor.name}'"
 
 
-def _grouped(slots: Iterable[Slot]) -> list[list[Slot]]:
+_Groups = list[tuple[list[Slot], tuple[Tensor, ...]]]
+
+
+def _grouped(
+    slots: Iterable[Slot],
+    bundle: Bundle,
+    by_role: Mapping[tuple[str, str | None], list[Tensor]],
+    layers: RecurrentLayers,
+) -> _Groups:
     """Slots that are filled from the same source tensors, together; the order is that of the first of each."""
-    groups: dict[tuple[str, str | None, str | None], list[Slot]] = {}
+    groups: dict[object, tuple[list[Slot], tuple[Tensor, ...]]] = {}
     for slot in slots:
-        groups.setdefault((slot.source_layer, slot.role, slot.copy_of), []).append(slot)
+        sources: tuple[Tensor, ...] = ()
+        if slot.copy_of is not None:
+            sources = (bundle[slot.copy_of],)
+        elif slot.constant is None:
+            sources = _sources(slot, by_role, layers)
+        alone = slot.name if slot.constant is not None else None
+        key = (slot.copy_of, tuple(t.name for t in sources) or (slot.source_layer, slot.role, alone))
+        groups.setdefault(key, ([], sources))[0].append(slot)
     return list(groups.values())
 
 
-def _step(slots: list[Slot], bundle: Bundle, by_role: Mapping[tuple[str, str | None], list[Tensor]]) -> Step:
+def _sources(
+    slot: Slot, by_role: Mapping[tuple[str, str | None], list[Tensor]], layers: RecurrentLayers
+) -> tuple[Tensor, ...]:
+    """The tensors that a slot is made of: those of its layer, or direction of one, and of its role or kin."""
+    whole = layers.whole(slot.source_layer)
+    found = [
+        tensor
+        for tensor in by_role.get((whole, family(slot.role)), [])
+        if whole == slot.source_layer or tensor.layer in (whole, slot.source_layer)
+    ]
+    alike = [tensor for tensor in found if tensor.role == slot.role]
+    return tuple(alike if alike and slot.role != family(slot.role) else found)
+
+
+def _step(slots: list[Slot], sources: tuple[Tensor, ...], layers: RecurrentLayers) -> Step:
     first = slots[0]
     if first.constant is not None:
         return Step("synthesise", (_made(first, first.constant),), tuple(slots), ())
     if first.copy_of is not None:
-        return Step("copy", (bundle[first.copy_of],), tuple(slots), ())
-    sources = tuple(by_role.get((first.source_layer, first.role), ()))
+        return Step("copy", sources, tuple(slots), ())
     if not sources:
         raise LayoutError(f"nothing fills it: the source has no {first.role} in layer {first.source_layer!r}")
     _refuse_ambiguous(slots, sources)
+    left = left_behind([(slot.role, slot.layout, slot.source_layer) for slot in slots], sources, layers)
+    if left is not None:
+        raise LayoutError(f"the target takes only {left} from {sources[0].name}")
+    wanted = [(slot.role, slot.layout) for slot in slots]
+    made = bias_step(wanted, sources, layers.reset_after(first.source_layer))
     for slot in slots:
-        _filled(slot, sources)
+        _filled(slot, sources, layers)
+    if made is not None:
+        kind, why = made
+        return Step(kind, sources, tuple(slots), (), layers, exact=kind != "sum", why=why)
     if len(sources) == len(slots) == 1:
         source, slot = sources[0], slots[0]
         if source.layout is None or slot.layout is None:
@@ -200,33 +245,37 @@ def _step(slots: list[Slot], bundle: Bundle, by_role: Mapping[tuple[str, str | N
         extents = source.layout.extents(source.shape)
         sizes |= {letter: extents[letter] for letter in slot.layout.with_sizes(sizes).unsettled if letter in extents}
         ops = rearrange(source.layout.with_sizes(sizes), slot.layout.with_sizes(sizes))
-        return Step("rearrange" if ops else "keep", sources, tuple(slots), ops)
+        return Step("rearrange" if ops else "keep", sources, tuple(slots), ops, layers)
     kind = "join" if len(sources) > len(slots) else "split" if len(slots) > len(sources) else "rearrange"
-    return Step(kind, sources, tuple(slots), ())
+    return Step(kind, sources, tuple(slots), (), layers, why=regrouped(wanted, sources))
 
 
 def _refuse_ambiguous(slots: list[Slot], sources: tuple[Tensor, ...]) -> None:
     """Several tensors of one role in one layer are told apart by their gates, and by nothing else."""
-    held = [
-        gate for tensor in sources for gate in (tensor.layout.gates if tensor.layout and tensor.layout.gates else "?")
-    ]
-    wanted = [gate for slot in slots for gate in (slot.layout.gates if slot.layout and slot.layout.gates else "?")]
-    if len(sources) == len(slots) == 1 and sorted(held) == sorted(wanted):
-        return
-    if "?" in held or len(set(held)) != len(held):
-        names = ", ".join(tensor.name for tensor in sources)
-        raise LayoutError(f"{len(sources)} tensors of layer {slots[0].source_layer!r} are its {slots[0].role}: {names}")
-    if sorted(held) != sorted(wanted):
-        raise LayoutError(f"the source holds the gates {''.join(held)}, the target wants {''.join(wanted)}")
+    held: dict[tuple[str, str | None], list[str]] = {}
+    for tensor in sources:
+        held.setdefault((tensor.layer, tensor.role), []).extend(_gates(tensor.layout))
+    wanted: dict[tuple[str, str | None], list[str]] = {}
+    for slot in slots:
+        wanted.setdefault((slot.source_layer, slot.role), []).extend(_gates(slot.layout))
+    for (layer, role), gates in held.items():
+        if len(set(gates)) != len(gates):
+            names = [tensor.name for tensor in sources if (tensor.layer, tensor.role) == (layer, role)]
+            raise LayoutError(f"{len(names)} tensors of layer {layer!r} are its {role}: {', '.join(names)}")
+        for each in wanted.values():
+            if sorted(gates) != sorted(each):
+                raise LayoutError(f"the source holds the gates {''.join(gates)}, the target wants {''.join(each)}")
 
 
-def _filled(slot: Slot, sources: tuple[Tensor, ...]) -> Tensor:
-    """The tensor of a slot: the gates it wants out of its sources, rearranged to its layout."""
+def _gates(layout: Layout | None) -> str:
+    return layout.gates if layout is not None and layout.gates else "?"
+
+
+def _filled(slot: Slot, sources: tuple[Tensor, ...], layers: RecurrentLayers) -> Tensor:
+    """The tensor of a slot: what it wants out of its sources, rearranged to its layout."""
     tensor = sources[0]
     if slot.copy_of is None and slot.layout is not None:
-        if slot.layout.gates and tensor.layout and tensor.layout.gates:
-            tensor = _with_gates(slot.layout.gates, sources)
-        tensor = tensor.to(slot.layout)
+        tensor = assembled(slot.role, slot.layout, slot.source_layer, sources, layers).to(slot.layout)
     return tensor.changed(name=slot.name, layer=slot.layer, origin=slot.origin, role=slot.role)
 
 
@@ -245,16 +294,3 @@ def _made(slot: Slot, constant: Constant) -> Tensor:
         slot.layout,
         synthesised=Synthesis(constant.value, slot.reason),
     )
-
-
-def _with_gates(wanted: str, sources: tuple[Tensor, ...]) -> Tensor:
-    whole = next((t for t in sources if t.layout and t.layout.gates and sorted(t.layout.gates) == sorted(wanted)), None)
-    if whole is not None:
-        return whole
-    parts = []
-    for tensor in sources:
-        gates = tensor.layout.gates if tensor.layout and tensor.layout.gates else ""
-        mine = "".join(gate for gate in wanted if gate in gates)
-        if mine:
-            parts.append(tensor if sorted(mine) == sorted(gates) else take_gates(tensor, mine))
-    return parts[0] if len(parts) == 1 else join_gates(parts)

@@ -19,6 +19,7 @@ from wio.metadata import detached
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
+from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
 from wio.value_step import ValueStep
 from wio.value_steps import apply_requests, parse_request
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 Progress = Callable[[int], None]
+# What a declaration may say of a layer instead of giving its weights a role.
+_GRU_FACTS = {"gru.reset_after": True, "gru.reset_before": False}
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
         chosen = bundle.select(told.only)
         dropped |= {tensor.origin or name: "not in --only" for name, tensor in bundle.items() if name not in chosen}
         bundle = chosen
-    return Resolved(bundle, found, dropped)
+    return Resolved(settled(bundle, convention), found, dropped)
 
 
 def convention_of(bundle: Bundle, adapter: Adapter) -> Convention:
@@ -136,8 +139,10 @@ def _speaks_of(architecture: Architecture, dialect: str | None, adapter: str) ->
 
 def _declare(bundle: Bundle, declarations: Iterable[str], convention: Convention) -> Bundle:
     """The bundle with ``GLOB=ROLE[:LAYOUT]`` applied, later ones over earlier ones."""
-    rules = [_declaration(text, convention) for text in declarations]
-    for glob, _, _ in rules:
+    told = tuple(declarations)
+    facts = {text: text.partition("=")[2] for text in told if text.partition("=")[2] in _GRU_FACTS}
+    rules = [_declaration(text, convention) for text in told if text not in facts]
+    for glob in [text.partition("=")[0] for text in told]:
         if not any(fnmatchcase(name, glob) for name in bundle):
             raise WioError(f"--declare: no tensor matches {glob!r}", remedy="wio inspect FILE lists the names")
 
@@ -147,7 +152,11 @@ def _declare(bundle: Bundle, declarations: Iterable[str], convention: Convention
                 tensor = tensor.declared(role, layout)
         return tensor
 
-    return bundle.map(change)
+    declared = bundle.map(change)
+    for text, fact in facts.items():
+        named = {t.layer for name, t in declared.items() if fnmatchcase(name, text.partition("=")[0])}
+        declared = with_facts(declared, {layer: {"reset_after": _GRU_FACTS[fact]} for layer in named})
+    return declared
 
 
 def _declaration(text: str, convention: Convention) -> tuple[str, str, Layout | None]:

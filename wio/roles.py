@@ -20,11 +20,18 @@ PER_CHANNEL = (
 _ROWS = ("I", "(HWC)", "(WC)", "(DHWC)", "(?)")
 
 
-def _recurrent(gates: str) -> dict[str, tuple[str, ...]]:
+def _recurrent(units: str, gates: str = "") -> dict[str, tuple[str, ...]]:
+    """The weights of a recurrent layer, ``units`` being the axis of what it gives out."""
+
+    def layouts(*axes: str) -> tuple[str, ...]:
+        return tuple(f"{each}{units} {gates}".rstrip() for each in axes)
+
     return {
-        "kernel": tuple(f"{row}(GU) G={gates}" for row in _ROWS),
-        "recurrent_kernel": (f"I(GU) G={gates}",),
-        "bias": (f"(GU) G={gates}", f"B(GU) G={gates}"),
+        "kernel": layouts(*_ROWS, *(f"F{row}" for row in _ROWS)),
+        "recurrent_kernel": layouts("I", "FI"),
+        "bias": layouts("", "B", "F", "FB"),
+        "input_bias": layouts("", "F"),
+        "recurrent_bias": layouts("", "F"),
     }
 
 
@@ -43,11 +50,10 @@ _NEUTRAL: dict[str, tuple[str, ...]] = {
     "embedding.table": ("IO",),
     **dict.fromkeys((*PER_CHANNEL, "batch_norm.std"), ("C", "(HWC)", "(WC)", "(DHWC)", "(?)")),
     "prelu.alpha": ("C", "WC", "1C", "HWC", "11C", "1WC", "H1C", "DHWC", "111C", "(?)"),
-    "rnn.kernel": tuple(f"{row}U" for row in _ROWS),
-    "rnn.recurrent_kernel": ("IU",),
-    "rnn.bias": ("U",),
-    **{f"lstm.{role}": layouts for role, layouts in _recurrent("ifco").items()},
-    **{f"gru.{role}": layouts for role, layouts in _recurrent("zrh").items()},
+    **{f"rnn.{role}": layouts for role, layouts in _recurrent("U").items()},
+    **{f"lstm.{role}": layouts for role, layouts in _recurrent("(GU)", "G=ifco").items()},
+    "lstm.peephole": ("(GU) G=ifo", "F(GU) G=ifo"),
+    **{f"gru.{role}": layouts for role, layouts in _recurrent("(GU)", "G=zrh").items()},
     "conv_lstm.kernel": ("HWI(GO) G=ifco",),
     "conv_lstm.recurrent_kernel": ("HWI(GO) G=ifco",),
     "conv_lstm.bias": ("(GO) G=ifco",),

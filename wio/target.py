@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
+from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, reset_problem
+from wio.recurrent_weights import IDLE, bias_layouts, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS, WAYS_ON, same_axes
 
 
@@ -49,19 +52,44 @@ def plain_target(
     names = bundle.metadata.get("names", {})
     if "layouts" in bundle.metadata:
         convention = Convention.of({role: tuple(texts) for role, texts in bundle.metadata["layouts"].items()})
-    slots, problems, dropped = [], [], {}
-    for tensor in bundle.values():
+    layers = RecurrentLayers.of(bundle)
+    together = any("F" in layout.letters for layout in convention.layouts.get("lstm.kernel", ()))
+    exact = {(tensor.layer, tensor.role): tensor for tensor in bundle.values()}
+    whole, problems = gathered(bundle, layers, together=together)
+    slots, dropped = [], {}
+    done: set[tuple[str, str | None]] = set()
+    for tensor in whole.values():
         if tensor.role in NOT_WEIGHTS:
             dropped[tensor.name] = f"its role is {tensor.role}: no weight of the network"
             continue
+        if tensor.role not in convention.layouts and idle_peephole(tensor):
+            dropped[tensor.name] = IDLE
+            continue
+        if tensor.layout is not None and tensor.layout.gates and (tensor.layer, tensor.role) in done:
+            # Where a source keeps gates apart, the first stands for all, which the plan joins.
+            continue
+        done.add((tensor.layer, tensor.role))
+        if wrong := reset_problem(tensor, convention, layers, "the format"):
+            problems.append(wrong)
+            continue
         try:
-            layout = _layout(tensor, convention)
+            kept = _kept(tensor, convention, layers)
         except LayoutError as error:
             problems.append(Problem("layout", error.message, tensor.name, error.remedy))
             continue
-        name = names.get(tensor.name) or spell(tensor)
-        slots.append(Slot(name, tensor.role, layout, tensor.layer, tensor.layer))
-    return Target(tuple(slots), metadata, dropped, (*problems, *_twice(slots)), notes)
+        for role, layout in kept:
+            named = tensor if role == tensor.role else exact.get((tensor.layer, role)) or replace(tensor, role=role)
+            name = names.get(tensor.name) or spell(named)
+            slots.append(Slot(name, role, layout, tensor.layer, tensor.layer))
+    told = behaviour_notes(((s.source_layer, s.layer) for s in slots if is_recurrent(s.role)), layers)
+    return Target(tuple(slots), metadata, dropped, (*problems, *_twice(slots)), (*notes, *told))
+
+
+def _kept(tensor: Tensor, convention: Convention, layers: RecurrentLayers) -> list[tuple[str, Layout]]:
+    """The roles and layouts in which a format keeps one weight: one of each, but for the two biases of a layer."""
+    if is_recurrent(tensor.role) and tensor.role is not None and tensor.role.endswith(".bias") and tensor.layout:
+        return bias_layouts(tensor, convention, layers)
+    return [(str(tensor.role), _layout(tensor, convention))]
 
 
 def made_up(role: str | None) -> str | None:

@@ -58,13 +58,14 @@ def print_plan(plan: Plan) -> None:
         source = " + ".join(t.name for t in value.sources) or "-"
         rows.append((source, "", f"{value.kind} ({numbers})", made, _exact(value.exact), value.reason))
     for step in plan.steps:
-        words = {"join": "join gates", "split": "split gates", "synthesise": "made anew"}
-        done = "; ".join(map(str, step.ops)) or words.get(step.kind, "as it is")
+        words = {"synthesise": "made anew"}
+        as_it_is = step.kind in ("copy", "keep")
+        done = "as it is" if as_it_is else "; ".join(map(str, step.ops)) or words.get(step.kind, step.kind)
         layouts = f"{step.sources[0].layout or '-'} -> {step.slots[0].layout or '-'}"
         rows.append(
             (
                 " + ".join(t.name for t in step.sources if t.synthesised is None) or "-",
-                layouts if step.ops or step.kind in ("join", "split") else str(step.sources[0].layout or "-"),
+                str(step.sources[0].layout or "-") if as_it_is else layouts,
                 done,
                 " + ".join(slot.name for slot in step.slots),
                 _exact(step.exact),

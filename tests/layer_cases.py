@@ -30,11 +30,28 @@ PARTS = {
     "locally_connected": ("kernel", "bias"),
     "maxout": ("kernel", "bias"),
     "highway": ("kernel", "bias", "carry_kernel", "carry_bias"),
-    **dict.fromkeys(("rnn", "lstm", "gru", "conv_lstm"), ("kernel", "recurrent_kernel", "bias")),
+    **dict.fromkeys(
+        ("rnn", "lstm", "gru", "conv_lstm"), ("kernel", "recurrent_kernel", "bias", "input_bias", "recurrent_bias")
+    ),
 }  # fmt: skip
-DISTINCT = {"D": 2, "H": 3, "W": 4, "O": 5, "I": 6, "C": 7, "M": 2, "U": 5, "G": 8, "Y": 8, "X": 9, "B": 2, "?": 11}
+DISTINCT = {
+    "D": 2,
+    "H": 3,
+    "W": 4,
+    "O": 5,
+    "I": 6,
+    "C": 7,
+    "M": 2,
+    "U": 5,
+    "G": 8,
+    "Y": 8,
+    "X": 9,
+    "B": 2,
+    "F": 2,
+    "?": 11,
+}
 # Of equal lengths the shapes say nothing: only the values can tell.
-EQUAL = {**dict.fromkeys("DHWOICMUGYX?", 3), "B": 2}
+EQUAL = {**dict.fromkeys("DHWOICMUGYX?", 3), "B": 2, "F": 2}
 SIZES = {"distinct": DISTINCT, "equal": EQUAL}
 BATCH, STEPS = 2, 3
 
@@ -95,13 +112,24 @@ def case_of(role: str, row: Layout, table: Layouts, sizes: Mapping[str, int]) ->
         told["stride"] = 2
     if kind == "locally_connected":
         told["size"] = size
-    y = layer_reference.LAYERS[kind](neutral_weights, x, **told)
+    layer = layer_reference.LAYERS[kind]
+    if {"input_bias", "recurrent_bias"} <= neutral_weights.keys():
+        pair = [neutral_weights.pop(name) for name in ("input_bias", "recurrent_bias")]
+        neutral_weights["bias"] = np.stack(pair)
+    y = (
+        layer_reference.both_ways(layer, neutral_weights, x)
+        if "F" in main.letters
+        else layer(neutral_weights, x, **told)
+    )
     return Case(kind, stored, layouts, x, y, space, flat, groups, size)
 
 
 def _neutral_parts(kind: str, part: str, row: Layout, table: Layouts) -> dict[str, Layout]:
     """The neutral layout of every weight of the layer, after that of the one at hand."""
     found = {p: neutral(f"{kind}.{p}", table[f"{kind}.{p}"][0]) for p in PARTS[kind] if f"{kind}.{p}" in table}
+    if "F" in row.letters:
+        alike = {p: [each for each in table[f"{kind}.{p}"] if "F" in each.letters] for p in found}
+        found = {p: neutral(f"{kind}.{p}", layouts[0]) for p, layouts in alike.items()}
     if f"{kind}.{PARTS[kind][0]}" in PER_CHANNEL:
         return dict.fromkeys(found, row)
     if kind == "separable" and part != "bias":

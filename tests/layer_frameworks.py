@@ -43,6 +43,8 @@ def torch(case: Case, folder: Path) -> Out:
     n = len(case.space)
     if case.kind == "embedding":
         return F.embedding(t.from_numpy(case.x), w["table"]).numpy()
+    if case.kind in ("lstm", "gru", "rnn"):
+        return _torch_recurrent(case)
     x = t.from_numpy(to_first(case.x))
     if case.kind == "conv":
         y = getattr(F, f"conv{n}d")(x, w["kernel"], w["bias"], groups=case.groups)
@@ -70,6 +72,24 @@ def torch(case: Case, folder: Path) -> Out:
     else:
         raise NotImplementedError(case.kind)
     return to_last(y.numpy())
+
+
+def _torch_recurrent(case: Case) -> Out:
+    import torch as t
+
+    w = {part: t.from_numpy(array) for part, array in case.weights.items()}
+    x = t.flatten(t.from_numpy(to_first(case.x, 2)), 2) if case.flat else t.from_numpy(case.x)
+    kinds = {"lstm": t.nn.LSTM, "gru": t.nn.GRU, "rnn": t.nn.RNN}
+    module = kinds[case.kind](x.shape[-1], w["recurrent_kernel"].shape[-1], batch_first=True)
+    names = {
+        "weight_ih": "kernel",
+        "weight_hh": "recurrent_kernel",
+        "bias_ih": "input_bias",
+        "bias_hh": "recurrent_bias",
+    }
+    module.load_state_dict({f"{name}_l0": w[part] for name, part in names.items()})
+    with t.no_grad():
+        return module(x)[0][:, -1].numpy()
 
 
 # --- ONNX, run by onnxruntime
@@ -113,14 +133,18 @@ def onnx(case: Case, folder: Path) -> Out:
     elif case.kind == "prelu":
         y = add("PRelu", "x", "alpha")
     elif case.kind in ("lstm", "gru", "rnn"):
-        x, at = case.x.swapaxes(0, 1), -1
-        told = {"linear_before_reset": 1} if case.kind == "gru" else {}
+        x, at, row = (to_first(case.x, 2) if case.flat else case.x).swapaxes(0, 1), -1, "x"
+        w["rows"], w["states"] = np.array([0, 0, -1]), np.array([0, -1])
+        if case.flat:
+            row = add("Reshape", "x", "rows")
+        told: dict[str, Any] = {"linear_before_reset": 1} if case.kind == "gru" else {}
+        if "F" in case.layouts["kernel"].letters:
+            told["direction"] = "bidirectional"
         hidden = case.weights["recurrent_kernel"].shape[-1]
-        bias = ["bias"] if "bias" in w else []
-        add(case.kind.upper(), "x", "kernel", "recurrent_kernel", *bias, hidden_size=hidden, **told)
+        weights = ["kernel", "recurrent_kernel", "bias", *(["", "", "", "peephole"] if "peephole" in w else [])]
+        add(case.kind.upper(), row, *weights, hidden_size=hidden, **told)
         made[-1].output.append("last")
-        w["one"] = np.array([0])
-        y = add("Squeeze", "last", "one")
+        y = add("Reshape", add("Transpose", "last", perm=[1, 0, 2]), "states")
     else:
         raise NotImplementedError(case.kind)
     kind = "INT64" if case.kind == "embedding" else "FLOAT"

@@ -146,6 +146,7 @@ Gate = Callable[[Array], Array]
 def rnn(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
     h = np.zeros((len(x), w["recurrent_kernel"].shape[0]))
     bias = w.get("bias", np.zeros(1))
+    bias = bias.sum(0) if bias.ndim == 2 else bias
     for t in range(x.shape[1]):
         h = np.tanh(flattened(x[:, t]) @ w["kernel"] + h @ w["recurrent_kernel"] + bias)
     return h
@@ -156,14 +157,16 @@ def lstm(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
 
 
 def lstm_states(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
-    """Gates i f c o; two biases are added up."""
+    """Gates i f c o; two biases are added up. Peepholes i f o: o looks at the cell as it is by then."""
     h = c = np.zeros((len(x), w["recurrent_kernel"].shape[0]))
     bias = w["bias"].reshape(-1, w["kernel"].shape[-1]).sum(0)
+    to_i, to_f, to_o = np.split(w.get("peephole", np.zeros(3 * h.shape[-1])), 3)
     states = []
     for t in range(x.shape[1]):
         i, f, new, o = np.split(flattened(x[:, t]) @ w["kernel"] + h @ w["recurrent_kernel"] + bias, 4, -1)
-        c = gate(f) * c + gate(i) * np.tanh(new)
-        h = gate(o) * np.tanh(c)
+        c, before = gate(f + to_f * c) * c, c
+        c = c + gate(i + to_i * before) * np.tanh(new)
+        h = gate(o + to_o * c) * np.tanh(c)
         states.append(h)
     return np.stack(states, 1)
 
@@ -188,6 +191,12 @@ def gru_states(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:
         h = z * h + (1 - z) * np.tanh(proposed)
         states.append(h)
     return np.stack(states, 1)
+
+
+def both_ways(layer: Callable[..., Array], w: Parts, x: Array) -> Array:
+    """The last states of a layer run forwards and of one run backwards, side by side; weights by direction first."""
+    forward, backward = ({part: array[k] for part, array in w.items()} for k in (0, 1))
+    return np.concatenate([layer(forward, x), layer(backward, x[:, ::-1])], -1)
 
 
 def conv_lstm(w: Parts, x: Array, gate: Gate = sigmoid) -> Array:

@@ -1,11 +1,15 @@
-"""Darknet networks for the tests of the third party's adapter: a .cfg, and .weights made by the rules of parser.c."""
+"""The third party's package, installed as a user would install it, and a network made by the rules of parser.c."""
 
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 PACKAGE = Path(__file__).parent / "third_party" / "wio-darknet"
 
@@ -59,8 +63,9 @@ output=5
 activation=linear
 """
 # The arrays of the file, layer by layer, in the order of load_convolutional_weights and load_connected_weights.
+NORM = {"biases": "beta", "scales": "gamma", "rolling_mean": "mean", "rolling_variance": "variance"}
 SHAPES = [
-    *[("batch_norm_0/" + name, (4,)) for name in ("biases", "scales", "rolling_mean", "rolling_variance")],
+    *[(f"batch_norm_0/{name}", (4,)) for name in NORM],
     ("convolutional_0/weights", (4, 3, 3, 3)),
     ("convolutional_2/biases", (6,)),
     ("convolutional_2/weights", (6, 2, 3, 3)),
@@ -71,6 +76,28 @@ SHAPES = [
     ("connected_7/biases", (5,)),
     ("connected_7/weights", (5, 5)),
 ]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the package as its wheel leaves it. Nothing is asked of a registry."""
+    folder = tmp_path_factory.mktemp("darknet")
+    # Built from a copy: setuptools leaves its build folder beside the sources.
+    shutil.copytree(PACKAGE, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    offline = ["--no-index", "--no-deps"]
+    build = [*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", folder, folder / "source"]
+    subprocess.run(build, check=True)
+    (built,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", *offline, "--target", folder / "site", built], check=True)
+    return folder / "site"
+
+
+@pytest.fixture
+def darknet(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands that are run find the package."""
+    monkeypatch.setenv("PYTHONPATH", str(wheel))
+    return wheel
 
 
 def arrays() -> dict[str, np.ndarray]:

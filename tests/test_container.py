@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors
-import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vector_files import File, compact, floats, framed, strings, table_digest
@@ -103,9 +101,12 @@ def bundles(draw: st.DrawFn) -> tuple[Bundle, dict[str, bytes]]:
     return Bundle(tensors, metadata), stored
 
 
+@pytest.mark.judged
 @given(bundles())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_written_is_read(tmp_path: Path, case: tuple[Bundle, dict[str, bytes]]) -> None:
+    import safetensors
+
     bundle, stored = case
     path = tmp_path / "a.wio"
     digests = save(bundle, path)
@@ -138,7 +139,10 @@ def test_what_is_written_is_read(tmp_path: Path, case: tuple[Bundle, dict[str, b
     assert (tmp_path / "b.wio").read_bytes() == raw
 
 
+@pytest.mark.judged
 def test_the_reference_library_reads_the_same_arrays(tmp_path: Path) -> None:
+    import safetensors.numpy
+
     given_arrays = {
         name: np.arange(6).reshape(2, 3).astype(name)
         for name in ("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -152,6 +156,7 @@ def test_the_reference_library_reads_the_same_arrays(tmp_path: Path) -> None:
         assert np.array_equal(found[name], array)
 
 
+@pytest.mark.judged
 @pytest.mark.parametrize(
     "view",
     [
@@ -167,6 +172,9 @@ def test_the_reference_library_reads_the_same_arrays(tmp_path: Path) -> None:
 )
 def test_views_are_written_as_they_look(view: Callable[[Array], Array], tmp_path: Path) -> None:
     """The NumPy writer of safetensors 0.8 writes what lies in memory, or beyond it, in their place."""
+
+    import safetensors.numpy
+
     array = view(np.arange(3 * 4 * 2 * 5, dtype="f4").reshape(3, 4, 2, 5))
     save(Bundle([tensor("kernel", array)]), tmp_path / "a.wio")
     assert np.array_equal(safetensors.numpy.load_file(tmp_path / "a.wio")["kernel"], array)
@@ -304,7 +312,10 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     assert (tmp_path / "a.wio").stat().st_size > size * count
 
 
+@pytest.mark.judged
 def test_a_hundred_thousand_tensors(tmp_path: Path) -> None:
+    import safetensors
+
     count = 100_000
     arrays = np.arange(count, dtype="f4")
     layout = Layout.parse("O")
@@ -322,8 +333,11 @@ def test_a_hundred_thousand_tensors(tmp_path: Path) -> None:
         assert len(theirs.keys()) == count
 
 
+@pytest.mark.judged
 @pytest.mark.parametrize("receipt", [None, {"wio": 1, "steps": []}])
 def test_a_declaration_over_16_mib_goes_outside_the_header(receipt: dict[str, Any] | None, tmp_path: Path) -> None:
+    import safetensors.numpy
+
     path = tmp_path / "a.wio"
     metadata = {"model_config": "x" * (16 << 20)}
     save(
@@ -507,12 +521,15 @@ def test_paths_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def resaved(path: Path, change: Callable[[dict[str, Array]], dict[str, Array]]) -> None:
+    import safetensors.numpy
+
     with safetensors.safe_open(path, "numpy") as file:
         metadata = file.metadata()
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     safetensors.numpy.save_file(change(arrays), path, metadata)
 
 
+@pytest.mark.judged
 @pytest.mark.parametrize(
     "change",
     [
@@ -525,6 +542,8 @@ def resaved(path: Path, change: Callable[[dict[str, Array]], dict[str, Array]]) 
     ids=["renamed", "transposed", "cast", "dropped", "added"],
 )
 def test_a_file_that_another_tool_saved_again_is_found_out(change: Any, tmp_path: Path) -> None:
+    import safetensors.numpy
+
     path = tmp_path / "a.wio"
     kernel = tensor("dense/kernel", np.arange(6, dtype="f4").reshape(2, 3), "dense.kernel", "IO")
     save(Bundle([kernel, tensor("dense/bias", np.zeros(3, "f4"), "dense.bias", "O")]), path)
@@ -534,6 +553,7 @@ def test_a_file_that_another_tool_saved_again_is_found_out(change: Any, tmp_path
     assert list(safetensors.numpy.load_file(path)) != []
 
 
+@pytest.mark.judged
 def test_values_that_another_tool_changed_are_found_out_when_verified(tmp_path: Path) -> None:
     path = tmp_path / "a.wio"
     save(Bundle([tensor("a", np.arange(3.0))]), path)
@@ -543,6 +563,7 @@ def test_values_that_another_tool_changed_are_found_out_when_verified(tmp_path: 
         verified(found).numpy()
 
 
+@pytest.mark.judged
 def test_a_file_saved_again_as_it_was_is_still_good(tmp_path: Path) -> None:
     path = tmp_path / "a.wio"
     save(Bundle([tensor("a", np.arange(3.0), "dense.bias", "O"), tensor("b", np.arange(2.0))]), path)
@@ -550,7 +571,10 @@ def test_a_file_saved_again_as_it_was_is_still_good(tmp_path: Path) -> None:
     assert verified(read(path)["a"]).numpy().tolist() == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.judged
 def test_a_file_whose_metadata_were_lost_says_so(tmp_path: Path) -> None:
+    import safetensors.numpy
+
     path = tmp_path / "a.wio"
     safetensors.numpy.save_file({"a": np.zeros(1)}, path)
     with pytest.raises(FormatError, match="without a wio declaration") as caught:
@@ -626,12 +650,16 @@ def test_any_declaration_is_read_or_refused(tmp_path: Path, data: st.DataObject)
         return
 
 
+@pytest.mark.judged
 @given(st.data())
 @settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300
 )
 def test_any_header_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     """The same for the header; what we accept, the reference reader accepts too."""
+
+    import safetensors
+
     file = File([floats("a", (2, 2)), strings("s", (1,), [b"xy"])])
     raw = file.bytes()
     length = int.from_bytes(raw[:8], "little")

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from frameworks import MARK, TESTS, imports_a_framework, without_frameworks
+from frameworks import MARK, TESTS, imports_a_framework, uses_a_framework, without_frameworks
 from hypothesis import settings
 
 # A busy machine is no failure; what must be quick is benchmarked, not tested.
@@ -30,7 +30,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if imports_a_framework(item.path) or item.path.is_relative_to(TESTS / "corpus"):
+        # PATH::test or PATH::Class::test
+        name = item.nodeid.split("::")[1].partition("[")[0]
+        corpus = item.path.is_relative_to(TESTS / "corpus")
+        if corpus or imports_a_framework(item.path) or uses_a_framework(item.path, name):
             item.add_marker("judged")
 
 

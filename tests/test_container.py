@@ -101,7 +101,6 @@ def bundles(draw: st.DrawFn) -> tuple[Bundle, dict[str, bytes]]:
     return Bundle(tensors, metadata), stored
 
 
-@pytest.mark.judged
 @given(bundles())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_written_is_read(tmp_path: Path, case: tuple[Bundle, dict[str, bytes]]) -> None:
@@ -139,7 +138,6 @@ def test_what_is_written_is_read(tmp_path: Path, case: tuple[Bundle, dict[str, b
     assert (tmp_path / "b.wio").read_bytes() == raw
 
 
-@pytest.mark.judged
 def test_the_reference_library_reads_the_same_arrays(tmp_path: Path) -> None:
     import safetensors.numpy
 
@@ -156,7 +154,6 @@ def test_the_reference_library_reads_the_same_arrays(tmp_path: Path) -> None:
         assert np.array_equal(found[name], array)
 
 
-@pytest.mark.judged
 @pytest.mark.parametrize(
     "view",
     [
@@ -312,7 +309,6 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     assert (tmp_path / "a.wio").stat().st_size > size * count
 
 
-@pytest.mark.judged
 def test_a_hundred_thousand_tensors(tmp_path: Path) -> None:
     import safetensors
 
@@ -333,7 +329,6 @@ def test_a_hundred_thousand_tensors(tmp_path: Path) -> None:
         assert len(theirs.keys()) == count
 
 
-@pytest.mark.judged
 @pytest.mark.parametrize("receipt", [None, {"wio": 1, "steps": []}])
 def test_a_declaration_over_16_mib_goes_outside_the_header(receipt: dict[str, Any] | None, tmp_path: Path) -> None:
     import safetensors.numpy
@@ -529,7 +524,6 @@ def resaved(path: Path, change: Callable[[dict[str, Array]], dict[str, Array]]) 
     safetensors.numpy.save_file(change(arrays), path, metadata)
 
 
-@pytest.mark.judged
 @pytest.mark.parametrize(
     "change",
     [
@@ -553,7 +547,6 @@ def test_a_file_that_another_tool_saved_again_is_found_out(change: Any, tmp_path
     assert list(safetensors.numpy.load_file(path)) != []
 
 
-@pytest.mark.judged
 def test_values_that_another_tool_changed_are_found_out_when_verified(tmp_path: Path) -> None:
     path = tmp_path / "a.wio"
     save(Bundle([tensor("a", np.arange(3.0))]), path)
@@ -563,7 +556,6 @@ def test_values_that_another_tool_changed_are_found_out_when_verified(tmp_path: 
         verified(found).numpy()
 
 
-@pytest.mark.judged
 def test_a_file_saved_again_as_it_was_is_still_good(tmp_path: Path) -> None:
     path = tmp_path / "a.wio"
     save(Bundle([tensor("a", np.arange(3.0), "dense.bias", "O"), tensor("b", np.arange(2.0))]), path)
@@ -571,7 +563,6 @@ def test_a_file_saved_again_as_it_was_is_still_good(tmp_path: Path) -> None:
     assert verified(read(path)["a"]).numpy().tolist() == [0.0, 1.0, 2.0]
 
 
-@pytest.mark.judged
 def test_a_file_whose_metadata_were_lost_says_so(tmp_path: Path) -> None:
     import safetensors.numpy
 
@@ -650,7 +641,6 @@ def test_any_declaration_is_read_or_refused(tmp_path: Path, data: st.DataObject)
         return
 
 
-@pytest.mark.judged
 @given(st.data())
 @settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300

@@ -29,7 +29,6 @@ def test_an_element_takes_the_size_that_the_table_says(dtype: DType) -> None:
     assert (dtype.safetensors is None) == (dtype.encoding is not None)
 
 
-@pytest.mark.judged
 @pytest.mark.parametrize("code", BY_SAFETENSORS)
 def test_safetensors_gives_its_codes_the_same_size(code: str) -> None:
     import safetensors

@@ -93,7 +93,6 @@ def value_of(item: Any) -> Any:
     return str(number) if isinstance(number, float) and not math.isfinite(number) else number
 
 
-@pytest.mark.judged
 @pytest.mark.parametrize("name", VALID)
 def test_a_valid_file_is_a_safetensors_file(name: str) -> None:
     """The reference reader sees the same names and bytes, reserved tensors beside them."""

@@ -76,13 +76,7 @@ class Darknet(Adapter):
     def target(self, bundle: Bundle, **options: str) -> Target:
         """A slot for each array of the .cfg: the one given, or the one that the weights came with."""
         given = self.checked(options, writing=True)
-        came_with = bundle.metadata.get("darknet")
-        if "cfg" in given:
-            cfg, header = read_cfg(Path(given["cfg"])), Header()
-        elif came_with:
-            cfg, header = came_with["cfg"], Header(*came_with["header"])
-        else:
-            raise UsageError("darknet writes the weights of a .cfg, and there is none", remedy=REMEDY)
+        cfg, header = (read_cfg(Path(given["cfg"])), Header()) if "cfg" in given else _came_with(bundle)
         arrays = arrays_of(cfg, transposed=header.transposed)
         slots = tuple(Slot(a.name, a.role, Layout.parse(a.layout), a.layer, a.layer) for a in arrays)
         dropped = {t.name: f"its role is {t.role}: no weight" for t in bundle.values() if t.role in NOT_WEIGHTS}
@@ -113,6 +107,17 @@ def _metadata(cfg: str, header: Header, arrays: Iterable[Array]) -> dict[str, An
         "epsilon": epsilon,
         "darknet": {"cfg": cfg, "header": list(astuple(header))},
     }
+
+
+def _came_with(bundle: Bundle) -> tuple[str, Header]:
+    """The .cfg and header of weights that were Darknet's before, as :func:`_metadata` left them."""
+    about = bundle.metadata.get("darknet")
+    if about is None:
+        raise UsageError("darknet writes the weights of a .cfg, and there is none", remedy=REMEDY)
+    try:
+        return str(about["cfg"]), Header(*about["header"])
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"what the source says of its .cfg is damaged: {error}", remedy=REMEDY) from error
 
 
 def _misfits(bundle: Bundle, arrays: Iterable[Array]) -> Iterable[Problem]:

@@ -35,7 +35,7 @@ class Refuse:
 
 words = ["itself"]
 sys.meta_path.insert(0, Refuse())
-from wio.cli import main
+from wio.cli.main import main
 
 for words in commands:
     try:

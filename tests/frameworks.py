@@ -1,8 +1,8 @@
 """Which tests are judged by a framework; the others run where none is installed (``make test-core``).
 
-A test is judged if it imports a framework: its module at the top, or the test, a fixture or anything else that it
-names, in its module or in one beside it. That is read from the sources. What cannot be seen there (a framework that
-runs in another process) is marked: ``@pytest.mark.judged`` on a test, ``pytestmark = pytest.mark.judged`` in a module.
+A test is judged if it imports a framework, or asks for an interpreter that has one (``judge_python``): its module at the
+top, or the test, a fixture or anything else that it names, in its module or in one beside it. That is read from the
+sources. What cannot be seen there (a framework that ``sys.executable`` runs) is marked: ``@pytest.mark.judged`` on a test, ``pytestmark = pytest.mark.judged`` in a module.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def uses_a_framework(path: Path, name: str) -> bool:
         if here in seen:
             continue
         seen.add(here)
+        if here == (TESTS / "conftest.py", "judge_python"):
+            return True
         for statement in _bindings(here[0]).get(here[1], ()):
             if any(_is_framework(module) for node in ast.walk(statement) for module in _modules(node)):
                 return True

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from conftest import TESTS, judge_python, run_wio
 
-pytestmark = [pytest.mark.judged, pytest.mark.xdist_group("inception_v4")]
+pytestmark = pytest.mark.xdist_group("inception_v4")
 
 GOLDEN = TESTS / "goldens" / "inception_v4.json"
 TARGETS = {

@@ -270,8 +270,6 @@ def test_what_no_judge_runs_is_known(converted: dict[tuple[str, str], Conversion
     assert {(kind_of(source.layer), target.name) for source, target in CONVERSIONS} - judged == set(NO_JUDGE)
 
 
-@pytest.mark.judged
-@pytest.mark.judged
 @pytest.mark.parametrize("source", SAVED)
 def test_the_target_computes_what_the_source_computed(source: str, courts: dict[str, list[tuple[Court, str]]]) -> None:
     wrong = [text for court, case in courts[source] if (text := court.verdict(case))]

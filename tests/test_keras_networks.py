@@ -21,7 +21,7 @@ from wio.layout import Layout
 from wio.port import Declarations, export, import_into
 
 # The judges sit once for the whole module: one worker runs all of it.
-pytestmark = [pytest.mark.judged, pytest.mark.xdist_group("keras_networks")]
+pytestmark = pytest.mark.xdist_group("keras_networks")
 
 MAKERS = {
     "g122_th_last": THEANO_1,

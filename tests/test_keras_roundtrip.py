@@ -122,7 +122,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Saved]:
 
 
 @LIVE
-@pytest.mark.judged
 @pytest.mark.parametrize("maker", ["g122_th_first", "g224_th_first", "g315_tf_last"])
 def test_every_network_comes_back_the_same(maker: str, live: dict[str, Saved], tmp_path: Path) -> None:
     networks = [saved for saved in live.values() if saved.tag.name == maker]
@@ -135,7 +134,6 @@ def test_every_network_comes_back_the_same(maker: str, live: dict[str, Saved], t
 
 
 @LIVE
-@pytest.mark.judged
 @pytest.mark.parametrize("maker", ["g122_th_first", "g224_th_first", "g315_tf_last"])
 def test_the_optimizer_comes_along(maker: str, live: dict[str, Saved]) -> None:
     """So that the test above is about optimizers too: a trained network has moments that are not zero."""
@@ -146,7 +144,6 @@ def test_the_optimizer_comes_along(maker: str, live: dict[str, Saved]) -> None:
 
 
 @LIVE
-@pytest.mark.judged
 def test_long_name_lists_were_in_parts_and_are_again(live: dict[str, Saved], tmp_path: Path) -> None:
     for maker in ("g224_th_first", "g315_tf_last"):
         saved = live[f"{maker}/long_names"]
@@ -159,7 +156,6 @@ def test_long_name_lists_were_in_parts_and_are_again(live: dict[str, Saved], tmp
 
 
 @LIVE
-@pytest.mark.judged
 def test_a_weights_file_remembers_what_it_was_written_with(live: dict[str, Saved], tmp_path: Path) -> None:
     """Converted weights have no model_config; the declarations that wio leaves in the file let it go on from there."""
     saved = live["g122_th_first/nested"]

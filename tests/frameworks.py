@@ -1,8 +1,9 @@
 """Which tests are judged by a framework; the others run where none is installed (``make test-core``).
 
-A test is judged if it imports a framework, or asks for an interpreter that has one (``judge_python``): its module at the
-top, or the test, a fixture or anything else that it names, in its module or in one beside it. That is read from the
-sources. What cannot be seen there (a framework that ``sys.executable`` runs) is marked: ``@pytest.mark.judged`` on a test, ``pytestmark = pytest.mark.judged`` in a module.
+A test is judged if it imports a framework, or asks for an interpreter that has one (``judge_python``): its module at
+the top, or the test, a fixture or anything else that it names, in its module or in one beside it. That is read from the
+sources. What cannot be seen there (a framework that ``sys.executable`` runs) is marked: ``@pytest.mark.judged`` on a
+test, ``pytestmark = pytest.mark.judged`` in a module.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-corpus lint types wheel goldens bench clean
+.PHONY: help demo test test-core test-judged test-corpus lint types wheel goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -15,10 +15,27 @@ help: ## this list
 demo: $(ENV)/wio/done ## port a real trained checkpoint and show every step
 	@WIO="$(abspath $(ENV)/wio/bin/wio)" PYTHON="$(abspath $(ENV)/wio/bin/python)" sh examples/demo.sh
 
-test: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/theano-keras1/done ## every test, judged by the real frameworks
-	$(JUDGES) $(ENV)/test/bin/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+PYTEST = -m pytest -n $(JOBS) --dist loadgroup
+OLD_KERAS := $(ENV)/theano-keras2/done $(ENV)/theano-keras1/done
 
-test-corpus: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/theano-keras1/done ## tests on third parties' files: make test-corpus DATA=folder
+# Every test runs in one of two environments. Chosen ones (ARGS) all run in that of the judges, which lacks nothing.
+ifeq ($(strip $(ARGS)),)
+test: test-core test-judged ## every test: first those that need no framework, where there is none, then the judged ones
+else
+test: $(ENV)/test/done $(OLD_KERAS)
+	$(JUDGES) $(ENV)/test/bin/python $(PYTEST) $(ARGS)
+endif
+
+test-core: $(ENV)/core/done ## the tests that need no framework, where none can be imported
+	@echo "== tests without frameworks, in $(ENV)/core: what wio does, it does with none installed"
+	@cd tests && ../$(ENV)/core/bin/python -c "import frameworks; frameworks.assert_none_installed()"
+	$(ENV)/core/bin/python $(PYTEST) -m "not judged" $(ARGS)
+
+test-judged: $(ENV)/test/done $(OLD_KERAS) ## the tests that real frameworks judge
+	@echo "== judged tests, in $(ENV)/test: the real frameworks say whether wio is right"
+	$(JUDGES) $(ENV)/test/bin/python $(PYTEST) -m judged $(ARGS)
+
+test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
 	$(JUDGES) WIO_CORPUS="$(abspath $(DATA))" $(ENV)/test/bin/python -m pytest tests/corpus $(ARGS)
 
@@ -56,7 +73,12 @@ $(ENV)/wio/done: pyproject.toml
 	@$(PYTHON) -m venv --clear $(ENV)/wio && $(ENV)/wio/bin/python $(PIP) -e . \
 		&& $(ENV)/wio/bin/python -m compileall -q wio adapters && touch $@
 
-$(ENV)/test/done: pyproject.toml requirements/test.txt
+$(ENV)/core/done: pyproject.toml requirements/core.txt
+	@echo "setting up an environment without frameworks in $(ENV)/core"
+	@$(PYTHON) -m venv --clear $(ENV)/core && $(ENV)/core/bin/python $(PIP) -r requirements/core.txt \
+		&& $(ENV)/core/bin/python $(PIP) -e . && $(ENV)/core/bin/python -m compileall -q wio adapters && touch $@
+
+$(ENV)/test/done: pyproject.toml requirements/core.txt requirements/test.txt
 	@echo "setting up the test environment with TensorFlow and Keras in $(ENV)/test (minutes, once)"
 	@$(PYTHON) -m venv --clear $(ENV)/test && $(ENV)/test/bin/python $(PIP) -r requirements/test.txt \
 		&& $(ENV)/test/bin/python $(PIP) -e . && $(ENV)/test/bin/python -m compileall -q wio adapters && touch $@

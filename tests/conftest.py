@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from frameworks import MARK, TESTS, imports_a_framework, uses_a_framework, without_frameworks
 from hypothesis import settings
 
 # A busy machine is no failure; what must be quick is benchmarked, not tested.
 settings.register_profile("wio", deadline=None)
 settings.load_profile("wio")
 
-TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS / "judges"))
+CORE = "not judged"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where no framework is installed, modules that import one are not even looked into."""
+    core = config.getoption("markexpr") == CORE
+    return True if core and collection_path.suffix == ".py" and imports_a_framework(collection_path) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # PATH::test or PATH::Class::test
+        name = item.nodeid.split("::")[1].partition("[")[0]
+        corpus = item.path.is_relative_to(TESTS / "corpus")
+        if corpus or imports_a_framework(item.path) or uses_a_framework(item.path, name):
+            item.add_marker("judged")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    with contextlib.nullcontext() if item.get_closest_marker("judged") else without_frameworks():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +54,8 @@ def judge_python(variable: str) -> str:
     python = os.environ.get(variable)
     if not python:
         pytest.fail(
-            f"{variable} is not set: this test runs a real framework in an environment of its own; use `make test`"
+            f"{variable} is not set: this test runs a real framework in an environment of its own; use `make test`. "
+            f"If it fails there, {MARK}"
         )
     return python
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors
-import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vector_files import File, compact, floats, framed, strings, table_digest
@@ -106,6 +104,8 @@ def bundles(draw: st.DrawFn) -> tuple[Bundle, dict[str, bytes]]:
 @given(bundles())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_is_written_is_read(tmp_path: Path, case: tuple[Bundle, dict[str, bytes]]) -> None:
+    import safetensors
+
     bundle, stored = case
     path = tmp_path / "a.wio"
     digests = save(bundle, path)
@@ -139,6 +139,8 @@ def test_what_is_written_is_read(tmp_path: Path, case: tuple[Bundle, dict[str, b
 
 
 def test_the_reference_library_reads_the_same_arrays(tmp_path: Path) -> None:
+    import safetensors.numpy
+
     given_arrays = {
         name: np.arange(6).reshape(2, 3).astype(name)
         for name in ("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -167,6 +169,9 @@ def test_the_reference_library_reads_the_same_arrays(tmp_path: Path) -> None:
 )
 def test_views_are_written_as_they_look(view: Callable[[Array], Array], tmp_path: Path) -> None:
     """The NumPy writer of safetensors 0.8 writes what lies in memory, or beyond it, in their place."""
+
+    import safetensors.numpy
+
     array = view(np.arange(3 * 4 * 2 * 5, dtype="f4").reshape(3, 4, 2, 5))
     save(Bundle([tensor("kernel", array)]), tmp_path / "a.wio")
     assert np.array_equal(safetensors.numpy.load_file(tmp_path / "a.wio")["kernel"], array)
@@ -305,6 +310,8 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
 
 
 def test_a_hundred_thousand_tensors(tmp_path: Path) -> None:
+    import safetensors
+
     count = 100_000
     arrays = np.arange(count, dtype="f4")
     layout = Layout.parse("O")
@@ -324,6 +331,8 @@ def test_a_hundred_thousand_tensors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("receipt", [None, {"wio": 1, "steps": []}])
 def test_a_declaration_over_16_mib_goes_outside_the_header(receipt: dict[str, Any] | None, tmp_path: Path) -> None:
+    import safetensors.numpy
+
     path = tmp_path / "a.wio"
     metadata = {"model_config": "x" * (16 << 20)}
     save(
@@ -507,6 +516,8 @@ def test_paths_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def resaved(path: Path, change: Callable[[dict[str, Array]], dict[str, Array]]) -> None:
+    import safetensors.numpy
+
     with safetensors.safe_open(path, "numpy") as file:
         metadata = file.metadata()
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -525,6 +536,8 @@ def resaved(path: Path, change: Callable[[dict[str, Array]], dict[str, Array]]) 
     ids=["renamed", "transposed", "cast", "dropped", "added"],
 )
 def test_a_file_that_another_tool_saved_again_is_found_out(change: Any, tmp_path: Path) -> None:
+    import safetensors.numpy
+
     path = tmp_path / "a.wio"
     kernel = tensor("dense/kernel", np.arange(6, dtype="f4").reshape(2, 3), "dense.kernel", "IO")
     save(Bundle([kernel, tensor("dense/bias", np.zeros(3, "f4"), "dense.bias", "O")]), path)
@@ -551,6 +564,8 @@ def test_a_file_saved_again_as_it_was_is_still_good(tmp_path: Path) -> None:
 
 
 def test_a_file_whose_metadata_were_lost_says_so(tmp_path: Path) -> None:
+    import safetensors.numpy
+
     path = tmp_path / "a.wio"
     safetensors.numpy.save_file({"a": np.zeros(1)}, path)
     with pytest.raises(FormatError, match="without a wio declaration") as caught:
@@ -632,6 +647,9 @@ def test_any_declaration_is_read_or_refused(tmp_path: Path, data: st.DataObject)
 )
 def test_any_header_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     """The same for the header; what we accept, the reference reader accepts too."""
+
+    import safetensors
+
     file = File([floats("a", (2, 2)), strings("s", (1,), [b"xy"])])
     raw = file.bytes()
     length = int.from_bytes(raw[:8], "little")

@@ -9,7 +9,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +31,8 @@ def test_an_element_takes_the_size_that_the_table_says(dtype: DType) -> None:
 
 @pytest.mark.parametrize("code", BY_SAFETENSORS)
 def test_safetensors_gives_its_codes_the_same_size(code: str) -> None:
+    import safetensors
+
     size = BY_SAFETENSORS[code].itemsize
     header = json.dumps({"t": {"dtype": code, "shape": [3], "data_offsets": [0, 3 * size]}}).encode()
     raw = len(header).to_bytes(8, "little") + header + bytes(3 * size)

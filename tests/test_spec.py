@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors
 import spec_tables
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from make_vectors import FOLDER, all_vectors
@@ -97,6 +96,9 @@ def value_of(item: Any) -> Any:
 @pytest.mark.parametrize("name", VALID)
 def test_a_valid_file_is_a_safetensors_file(name: str) -> None:
     """The reference reader sees the same names and bytes, reserved tensors beside them."""
+
+    import safetensors
+
     path, expected = vector("valid", name)
     found = dict(safetensors.deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
     plain = {key: bytes(value["data"]).hex() for key, value in found.items() if not key.startswith("__wio__/")}

@@ -89,6 +89,10 @@ class Adapter:
     """Reads and writes one file format. Subclass it; leave out what the format cannot do.
 
     Nothing of a framework may be imported at module level, and nothing heavy: adapters are loaded to list them.
+
+    ``extras`` names the modules that reading or writing imports and a plain installation lacks, each with the extra of
+    the adapter's package that brings it. Without one of them the adapter is listed, recognises its files, and says
+    what to install.
     """
 
     name: ClassVar[str]
@@ -96,6 +100,7 @@ class Adapter:
     reads: ClassVar[bool] = True
     writes: ClassVar[bool] = False
     options: ClassVar[tuple[Option, ...]] = ()
+    extras: ClassVar[Mapping[str, str]] = {}
 
     def sniff(self, path: Path) -> int:
         """How specific the match is: 0 for a file that is not of this format.
@@ -113,9 +118,9 @@ class Adapter:
         """The bundle that a file holds, lazily. Raises FormatError for what the format forbids."""
         raise NotImplementedError
 
-    def convention(self, **options: str) -> Convention:
-        """The layout of each role in files written with these options."""
-        raise NotImplementedError
+    def convention(self, **options: str) -> Convention:  # noqa: ARG002
+        """The layouts of each role in files written with these options; none where the format has no habit."""
+        return Convention({})
 
     def convention_of(self, bundle: Bundle) -> Convention:  # noqa: ARG002
         """The convention of a bundle that this adapter read; roles whose layout the file leaves open are not in it."""

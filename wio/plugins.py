@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 from wio.adapter import Adapter
@@ -25,65 +27,105 @@ REGISTRY_VARIABLE = "WIO_REGISTRY_PATH"
 
 @dataclass(frozen=True)
 class Found:
-    """An adapter as it was found: where it comes from, and why it cannot be used if it cannot."""
+    """An adapter as it was found: the package it comes from, and why it cannot be used if it cannot.
+
+    ``adapter`` is None for a broken one and for one of two that have the same name. One that only lacks an extra is
+    there, to recognise its files. ``remedy`` is a command.
+    """
 
     name: str
-    origin: str
+    package: str
+    version: str
     adapter: Adapter | None
     error: str | None = None
+    remedy: str | None = None
+
+    @property
+    def origin(self) -> str:
+        return f"{self.package} {self.version}".strip()
+
+    def usable(self) -> Adapter:
+        """The adapter; AdapterError says what is wrong with it, whose it is, and what would help."""
+        if self.adapter is None or self.error is not None:
+            raise AdapterError(f"the adapter {self.name!r} of {self.origin}: {self.error}", remedy=self.remedy)
+        return self.adapter
 
 
 @lru_cache(maxsize=1)
 def found_adapters() -> tuple[Found, ...]:
-    """Every adapter of every installed package, by name; a broken one is listed with its error, not raised."""
-    found: dict[str, Found] = {}
-    for point in sorted(entry_points(group=ADAPTERS), key=lambda point: (point.name, _origin(point))):
-        this = _load(point)
-        if point.name in found:
-            first = found[point.name]
-            if _is_own(this.origin) and not _is_own(first.origin):
-                first, this = this, first
-            message = f"{this.origin} also calls an adapter {point.name!r}; that of {first.origin} is used"
-            warnings.warn(message, stacklevel=2)
-            found[point.name] = first
-        else:
-            found[point.name] = this
-    return tuple(found.values())
+    """Every adapter of every installed package, by name; one that cannot be used is listed with its error, not raised.
+
+    Of two packages that call an adapter the same neither is used, so that none is chosen by the order in which they
+    were installed; the names of wio's own adapters are taken.
+    """
+    points: dict[str, list[EntryPoint]] = {}
+    for point in sorted(entry_points(group=ADAPTERS), key=lambda point: (point.name, _package(point))):
+        points.setdefault(point.name, []).append(point)
+    return tuple(each for same in points.values() for each in _settled(same))
 
 
-def _origin(point: EntryPoint) -> str:
-    return "an unknown package" if point.dist is None else _package(point.dist)
+def _settled(points: list[EntryPoint]) -> Iterator[Found]:
+    """The adapters that share a name, as found."""
+    own = [point for point in points if _package(point)[0] == "wio"]
+    for point in points:
+        rivals = [each for each in own or points if each is not point]
+        if not rivals or point in own:
+            yield _load(point)
+            continue
+        others = " and ".join(" ".join(_package(each)) for each in rivals)
+        error = f"{others} also calls an adapter {point.name!r}" + ("" if own else ", so neither is used")
+        remedy = "pip uninstall " + " or ".join(_package(each)[0] for each in points if each not in own)
+        warnings.warn(f"the adapter {point.name!r} of {' '.join(_package(point))} is refused: {error}", stacklevel=2)
+        yield Found(point.name, *_package(point), None, error, remedy)
+
+
+def _package(point: EntryPoint) -> tuple[str, str]:
+    return ("an unknown package", "") if point.dist is None else _name_and_version(point.dist)
 
 
 @cache
-def _package(dist: Distribution) -> str:
-    """Name and version; each asking parses the package's metadata anew."""
-    return f"{dist.name} {dist.version}"
-
-
-def _is_own(origin: str) -> bool:
-    return origin.startswith("wio ")
+def _name_and_version(dist: Distribution) -> tuple[str, str]:
+    """Each asking parses the package's metadata anew."""
+    return dist.name, dist.version
 
 
 def _load(point: EntryPoint) -> Found:
+    package, version = _package(point)
     try:
         adapter = point.load()()
         if not isinstance(adapter, Adapter):
             raise TypeError(f"{point.value} is no wio.adapter.Adapter")
+        missing = {module: extra for module, extra in adapter.extras.items() if find_spec(module) is None}
     except Exception as error:  # a stranger's package must not take wio down; it is listed with what it raised
-        warnings.warn(f"the adapter {point.name!r} of {_origin(point)} cannot be loaded: {error!r}", stacklevel=2)
-        return Found(point.name, _origin(point), None, repr(error))
-    return Found(point.name, _origin(point), adapter)
+        missing = _extras_with(point.dist, error.name or "") if isinstance(error, ModuleNotFoundError) else {}
+        if not missing:
+            warnings.warn(f"the adapter {point.name!r} of {package} {version} is broken: {error!r}", stacklevel=2)
+            return Found(point.name, package, version, None, f"it is broken: {error!r}")
+        adapter = None
+    if not missing:
+        return Found(point.name, package, version, adapter)
+    # An extra that was not asked for is no defect: whoever does not use the adapter is not warned.
+    extras = ",".join(sorted(set(missing.values())))
+    lacks = f"it needs {', '.join(missing)}, which the extra {extras} of {package} brings"
+    return Found(point.name, package, version, adapter, lacks, f"pip install '{package}[{extras}]'")
+
+
+def _extras_with(dist: Distribution | None, module: str) -> dict[str, str]:
+    """A module with the extra of a package that requires a distribution of its name (Core metadata, Requires-Dist)."""
+    for requirement in (dist and dist.requires) or ():
+        name = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"""\bextra\s*==\s*["']([\w.-]+)["']""", requirement)
+        if name and extra and re.sub(r"[-_.]+", "_", name[0]).lower() == module.partition(".")[0].lower():
+            return {module: extra[1]}
+    return {}
 
 
 def adapter_named(name: str) -> Adapter:
-    """The adapter of that name. AdapterError lists those that exist, or says why this one is broken."""
-    for each in found_adapters():
-        if each.name == name:
-            if each.adapter is None:
-                raise AdapterError(f"the adapter {name!r} of {each.origin} is broken: {each.error}")
-            return each.adapter
-    names = ", ".join(each.name for each in found_adapters())
+    """The adapter of that name. AdapterError lists those that exist, or says why this one cannot be used."""
+    same = [each for each in found_adapters() if each.name == name]
+    if same:
+        return min(same, key=lambda each: each.adapter is None).usable()
+    names = ", ".join(dict.fromkeys(each.name for each in found_adapters()))
     raise AdapterError(f"no adapter is named {name!r}", remedy=f"adapters are: {names}")
 
 
@@ -97,23 +139,36 @@ def split_prefix(argument: str) -> tuple[str | None, Path]:
 
 def detect(path: Path) -> Adapter:
     """The adapter whose format the file has: the most specific match. AdapterError for none, and for a tie."""
-    matches = [
-        (each.adapter.sniff(path), each.adapter) for each in found_adapters() if each.adapter and each.adapter.reads
-    ]
+    found = found_adapters()
+    matches = [(_sniffed(each, path), each) for each in found]
     best = max((score for score, _ in matches), default=0)
     if best <= 0:
+        unasked = "".join(f"; {each.name} of {each.origin} could not be asked" for each in found if not each.adapter)
         raise AdapterError(
-            f"{path}: {_what_it_is(path)}", remedy="wio adapters lists what can be read; --from ADAPTER insists"
+            f"{path}: {_what_it_is(path)}",
+            remedy=f"wio adapters lists what can be read; --from ADAPTER insists{unasked}",
         )
-    winners = [adapter for score, adapter in matches if score == best]
+    winners = [each for score, each in matches if score == best]
     if len(winners) > 1:
-        names = " or ".join(f"--from {adapter.name}" for adapter in winners)
-        evidence = next((text for adapter in winners if (text := adapter.evidence(path))), None)
+        names = " or ".join(f"--from {each.name}" for each in winners)
+        offered = (each.adapter.evidence(path) for each in winners if each.adapter)
+        evidence = next((text for text in offered if text), None)
         raise AdapterError(
-            f"{path}: {' and '.join(a.name for a in winners)} could both read it{': ' + evidence if evidence else ''}",
+            f"{path}: {' and '.join(each.name for each in winners)} could both read it"
+            f"{': ' + evidence if evidence else ''}",
             remedy=f"say which it is: {names}",
         )
-    return winners[0]
+    return winners[0].usable()
+
+
+def _sniffed(found: Found, path: Path) -> int:
+    if found.adapter is None or not found.adapter.reads:
+        return 0
+    try:
+        return found.adapter.sniff(path)
+    except Exception as error:  # as above: it must not stand between the others and their files
+        warnings.warn(f"the adapter {found.name!r} of {found.origin} failed to look at {path}: {error!r}", stacklevel=2)
+        return 0
 
 
 _SIGNATURES = (
@@ -171,7 +226,7 @@ def _registry_folders() -> Iterator[Path]:
         try:
             module = importlib.import_module(point.value)
         except Exception as error:  # as above: listed, not raised
-            warnings.warn(f"the registry of {_origin(point)} cannot be loaded: {error!r}", stacklevel=2)
+            warnings.warn(f"the registry of {' '.join(_package(point))} cannot be loaded: {error!r}", stacklevel=2)
             continue
         yield from (Path(folder) for folder in module.__path__)
     for folder in os.environ.get(REGISTRY_VARIABLE, "").split(os.pathsep):

@@ -25,23 +25,31 @@ def run(arguments: argparse.Namespace) -> int:
             [
                 {
                     "name": each.name,
-                    "origin": each.origin,
+                    "package": each.package,
+                    "version": each.version,
+                    "usable": each.error is None,
                     "error": each.error,
+                    "remedy": each.remedy,
                     "reads": bool(each.adapter and each.adapter.reads),
                     "writes": bool(each.adapter and each.adapter.writes),
                     "description": each.adapter.description if each.adapter else None,
                     "options": [vars(option) for option in each.adapter.options] if each.adapter else [],
+                    "extras": dict(each.adapter.extras) if each.adapter else {},
                 }
                 for each in found
             ]
         )
         return 0
     print_table(
-        ("adapter", "does", "format", "from"),
+        ("adapter", "does", "format", "package", "version"),
         (
-            (each.name, _does(each.adapter.reads, each.adapter.writes), each.adapter.description, each.origin)
-            if each.adapter
-            else (each.name, "broken", str(each.error), each.origin)
+            (
+                each.name,
+                "unusable" if each.error or not each.adapter else _does(each.adapter.reads, each.adapter.writes),
+                each.adapter.description if each.adapter else "",
+                each.package,
+                each.version,
+            )
             for each in found
         ),
     )
@@ -51,6 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
             default = f" (default {option.default})" if option.default else ""
             flag = "--template FILE" if option.name == "template" else f"--option {option.name}={choices}"
             print(f"{each.name}: {flag}{default}: {option.help}")
+    for each in found:
+        if each.error:
+            print(f"{each.name} of {each.origin} cannot be used: {each.error}")
+            if each.remedy:
+                print(f"    -> {each.remedy}")
     return 0
 
 

@@ -17,6 +17,8 @@ import planted_inception
 import pytest
 from conftest import TESTS, judge_python, run_wio
 
+pytestmark = pytest.mark.judged
+
 # What each planted bug is found as: code and layer.
 EXPECTED = {
     "without_norm": ("conv-without-norm", "conv2d_6"),

@@ -9,12 +9,9 @@ import sys
 from pathlib import Path
 
 import h5py
-import layer_reference
 import numpy as np
-import onnx_judge
 import pytest
 from conftest import run_wio
-from onnx import helper
 
 import wio
 from wio.bundle import Bundle, Tensor
@@ -287,6 +284,10 @@ def test_a_neutral_export_finds_its_way_back(layer: str, data: Path, tmp_path: P
 @pytest.mark.parametrize("command", ["import", "convert"])
 def test_weights_go_into_a_template(command: str, small: Path, tmp_path: Path) -> None:
     """onnxruntime runs the template's graph, which is left as it was, on the source's weights."""
+    import layer_reference
+    import onnx_judge
+    from onnx import helper
+
     nodes = [helper.make_node("Conv", ["x", "conv1.weight", "conv1.bias"], ["y"])]
     untrained = onnx_judge.model(nodes, {"conv1.weight": arrays(5, 4, 3, 2, seed=8), "conv1.bias": arrays(5, seed=9)})
     template, out = onnx_judge.saved(untrained, tmp_path, "untrained.onnx"), tmp_path / "out.onnx"

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from frameworks import MARK, TESTS, imports_a_framework, uses_a_framework, without_frameworks
+from frameworks import TESTS, imports_a_framework, uses_a_framework, without_frameworks
 from hypothesis import settings
 
 # A busy machine is no failure; what must be quick is benchmarked, not tested.
@@ -54,8 +54,7 @@ def judge_python(variable: str) -> str:
     python = os.environ.get(variable)
     if not python:
         pytest.fail(
-            f"{variable} is not set: this test runs a real framework in an environment of its own; use `make test`. "
-            f"If it fails there, {MARK}"
+            f"{variable} is not set: this test runs a real framework in an environment of its own; use `make test`"
         )
     return python
 

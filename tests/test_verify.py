@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -26,6 +27,7 @@ from wio import plugins
 from wio.architecture import Architecture
 from wio.bundle import Bundle
 from wio.container_writer import save
+from wio.dtypes import DTYPES
 from wio.errors import FormatError, UsageError
 from wio.network_input import array_input, decoded, picture_input, random_input
 from wio.port import Declarations, import_into
@@ -239,6 +241,37 @@ def test_a_tolerance_of_the_users(written: Path, tmp_path: Path) -> None:
     run_wio("verify", *files, "--atol", 1e-5, code=1)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_of_16_bits_are_run_as_32(dtype: str, weights: Bundle, written: Path, tmp_path: Path) -> None:
+    """They agree with the same numbers in 32 bits to the last bit, and not with those that were rounded."""
+    rounded = {t.name: t.numpy().astype(DTYPES[dtype].numpy) for t in weights.values()}
+
+    def with_dtype(name: str) -> Bundle:
+        return weights.map(
+            lambda t: t.with_values(lambda: rounded[t.name].astype(DTYPES[name].numpy), t.shape, t.layout).changed(
+                dtype=DTYPES[name]
+            )
+        )
+
+    for name in (dtype, "float32"):
+        save(Bundle(with_dtype(name).values(), {"architecture": "small"}), tmp_path / f"{name}.wio")
+    found = verify([tmp_path / f"{dtype}.wio", tmp_path / "float32.wio"])
+    assert found.ok and found.outputs[0].max_abs == 0
+    assert not verify([tmp_path / f"{dtype}.wio", written / "small.wio"]).ok
+
+
+def test_a_port_that_is_another_network_is_told_of(tmp_path: Path) -> None:
+    """PoseNet's Keras port has a batch norm where the network has LRN: its weights are run as the network's."""
+    posenet = plugins.architecture_named("posenet")
+    made = torch_network.made_up(posenet.network)
+    save(Bundle(made.values(), {"architecture": "posenet"}), tmp_path / "posenet.wio")
+    import_into(tmp_path / "posenet.wio", tmp_path / "posenet.h5", adapter="keras-tf")
+    found = verify([tmp_path / "posenet.wio", tmp_path / "posenet.h5"], told=Declarations(arch="posenet"))
+    assert found.ok and len(found.outputs) == 6
+    ours, theirs = (side.notes for side in found.sides)
+    assert ours == () and len(theirs) == 3 and all("dialect keras differs" in note for note in theirs)
+
+
 def test_values_that_are_not_finite_agree_with_nothing(written: Path, tmp_path: Path) -> None:
     path = tmp_path / "planted.h5"
     path.write_bytes((written / "small.h5").read_bytes())
@@ -322,6 +355,8 @@ def test_an_array_lies_as_declared(small: Architecture) -> None:
         np.testing.assert_array_equal(array_input(small, given, data_format).arrays["image"], expected)
     with pytest.raises(UsageError, match="channels_first"):
         array_input(small, expected)
+    with pytest.raises(UsageError, match="no sample"):
+        array_input(small, image[None][:0])
     with pytest.raises(UsageError, match="not finite"):
         array_input(small, image * np.nan)
     with pytest.raises(UsageError, match="takes"):
@@ -526,19 +561,16 @@ def test_inception_v4_agrees_with_tensorflows_top_five(inception: tuple[Path, Pa
 
 
 @pytest.mark.xdist_group("inception_v4")
-def test_inception_v4_with_one_kernel_flipped(inception: tuple[Path, Path]) -> None:
+def test_inception_v4_with_one_kernel_flipped(inception: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint, keras = inception
-    name = "conv2d_60/conv2d_60/kernel"
-    with h5py.File(keras, "r+") as file:
-        kept = file[name][()]
-        file[name][...] = kept[::-1, ::-1]
-    try:
-        found = verify([checkpoint, keras], told=Declarations(arch="inception-v4"))
-    finally:
-        with h5py.File(keras, "r+") as file:
-            file[name][...] = kept
+    flipped, name = tmp_path / "flipped.h5", "conv2d_60/conv2d_60/kernel"
+    shutil.copy(keras, flipped)
+    with h5py.File(flipped, "r+") as file:
+        kernel = file[name][()]
+        file[name][...] = kernel[::-1, ::-1]
+    found = verify([checkpoint, flipped], told=Declarations(arch="inception-v4"))
     names = load_architecture(TESTS.parent / "registry" / "inception_v4.toml").names("keras")
     layer = names["conv2d_60/kernel"].layer.name
-    assert max(kept.shape[:2]) > 1 and not found.ok and found.parting is not None
+    assert max(kernel.shape[:2]) > 1 and not found.ok and found.parting is not None
     assert found.parting.compared.layer == layer and found.parting.op == "Conv"
-    assert found.parting.weights == ((f"{layer}/kernel", f"InceptionV4/{layer}/weights", "conv2d_60/kernel"),)
+    assert found.parting.weights == ((f"{layer}/kernel", f"InceptionV4/{layer}/weights", name),)

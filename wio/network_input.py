@@ -20,6 +20,7 @@ DATA_FORMATS = ("channels_first", "channels_last")
 # What Pillow turns into R, G and B of 8 bits as TensorFlow's decoders do; an alpha channel is left out.
 _MODES = frozenset({"L", "LA", "P", "RGB", "RGBA"})
 _LARGEST_PICTURE = 100_000_000
+_PREPARED = "prepare it and give it as an .npy file"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def array_input(architecture: Architecture, array: Array, data_format: str | Non
             f"the input's shape is {list(array.shape)}; {architecture.id} takes [N] {expected}",
             remedy=f"--data-format {other}, if that is how it lies" if other else None,
         )
+    if not array.size:
+        raise UsageError("the input has no sample")
     batch = array if array.ndim > len(axes) else array[None]
     if not np.isfinite(batch).all():
         raise UsageError("the input has values that are not finite")
@@ -75,8 +78,10 @@ def picture_input(architecture: Architecture, path: Path) -> NetworkInput:
     if preparing is None:
         raise UsageError(
             f"{architecture.id} declares no [preprocessing]: how a picture becomes its input is not known",
-            remedy="prepare it and give it as an .npy file",
+            remedy=_PREPARED,
         )
+    if preparing.refused is not None:
+        raise UsageError(f"no picture can be prepared: {preparing.refused}", remedy=_PREPARED)
     if set(sizes) != {"H", "W", "C"} or sizes["C"] != 3:
         raise UsageError(f"{architecture.id} takes no picture of three colours")
     prepared = preparing.apply(decoded(path), sizes["H"], sizes["W"])

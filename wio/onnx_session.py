@@ -12,12 +12,12 @@ from wio.lazy import np
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
-_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
+_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 _FATAL_ONLY = 4
 
 
 class OnnxSession:
-    """A model of one input, opened. WioError where onnxruntime is missing or does not take the model.
+    """A model of float32 or float64, opened. WioError where onnxruntime is missing or does not take the model.
 
     It runs on one thread, deterministic, and without onnxruntime's graph optimisations: they fold a batch norm into the
     convolution before it and join operators, which rounds otherwise, and otherwise again once the values between are
@@ -36,7 +36,7 @@ class OnnxSession:
         except Exception as error:  # onnxruntime's errors have no ancestor of their own
             raise WioError(f"onnxruntime does not take the network: {_told(error)}") from error
         self.shapes = {each.name: tuple(each.shape) for each in self._session.get_outputs()}
-        self.dtypes = {each.name: _TYPES.get(each.type, each.type) for each in self._session.get_inputs()}
+        self.dtypes = {each.name: _TYPES[each.type] for each in self._session.get_inputs()}
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs named, by name; inputs are cast to what the model takes."""

@@ -49,10 +49,6 @@ class Preprocessing:
         """The input (H W C, float32) that a picture becomes (H W C, uint8, C is RGB)."""
         import numpy as np
 
-        if self.refused is not None:
-            raise UsageError(
-                f"a picture cannot be prepared: {self.refused}", remedy="prepare it and give it as an .npy file"
-            )
         rows, columns = (_middle(size, self.crop) for size in picture.shape[:2])
         resized = _bilinear_corner(picture[rows, columns], height, width)
         if self.color == "BGR":

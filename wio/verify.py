@@ -9,12 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from wio.architecture import Architecture
-from wio.bundle import Bundle
+from wio.bundle import Bundle, Tensor
 from wio.dialect import Difference
 from wio.diff import open_sides
+from wio.dtypes import DTYPES
 from wio.errors import UsageError, WioError
 from wio.execution import execution
 from wio.lazy import np
+from wio.metadata import epsilon_of
 from wio.network import OPERATORS, Network
 from wio.network_input import NetworkInput, array_input, picture_input, random_input
 from wio.onnx_session import OnnxSession
@@ -210,14 +212,22 @@ def _input(architecture: Architecture, given: Array | Path | None, data_format: 
 def _opened(architecture: Architecture, side: Resolved, path: Path, model: Path) -> _Run:
     network, notes = _network(architecture, side, path)
     as_it_runs = Architecture(architecture.id, architecture.title, network, {})
-    write_onnx(side.bundle, as_it_runs, model, every_layer=True)
+    write_onnx(side.bundle.map(_widened), as_it_runs, model, every_layer=True)
     return _Run(side.bundle, OnnxSession(model), tuple(notes))
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """Numbers of 16 bits as 32, which is exact: onnxruntime has few operators for them on a CPU, and rounds in each."""
+    if tensor.dtype.name not in ("float16", "bfloat16"):
+        return tensor
+    wide = tensor.with_values(lambda: tensor.numpy().astype(np.float32), tensor.shape, tensor.layout)
+    return wide.changed(dtype=DTYPES["float32"])
 
 
 def _network(architecture: Architecture, side: Resolved, path: Path) -> tuple[Network, list[str]]:
     """The architecture's network with the epsilons that the file itself states; and what a person should know of it."""
     metadata = side.bundle.metadata
-    dialect = str(metadata.get("dialect", ""))
+    dialect = str(metadata.get("dialect"))
     notes: dict[str, None] = {}
     spelled: dict[str, str] = {}
     if dialect in architecture.dialects:
@@ -227,11 +237,10 @@ def _network(architecture: Architecture, side: Resolved, path: Path) -> tuple[Ne
                 notes[f"run as {architecture.id} is; its dialect {dialect} differs: {each.reason}"] = None
     own = own_network(side.bundle, side.adapter, path, side.options)
     theirs = {} if own is None else {layer.name: layer for layer in own.layers}
-    stated = metadata.get("epsilon", {})
     layers = []
     for layer in architecture.network.layers:
         usual = layer.attributes.get("epsilon")
-        found = stated.get(layer.name, usual) if isinstance(stated, Mapping) else usual
+        found = epsilon_of(metadata, layer.name) or usual
         same = theirs.get(spelled.get(layer.name, layer.name))
         if found == usual and same is not None and same.op == layer.op:
             found = same.attributes.get("epsilon", usual)

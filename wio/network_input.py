@@ -16,7 +16,6 @@ from wio.network import NetLayer
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
-DATA_FORMATS = ("channels_first", "channels_last")
 # What Pillow turns into R, G and B of 8 bits as TensorFlow's decoders do; an alpha channel is left out.
 _MODES = frozenset({"L", "LA", "P", "RGB", "RGBA"})
 _LARGEST_PICTURE = 100_000_000
@@ -85,7 +84,7 @@ def picture_input(architecture: Architecture, path: Path) -> NetworkInput:
     if set(sizes) != {"H", "W", "C"} or sizes["C"] != 3:
         raise UsageError(f"{architecture.id} takes no picture of three colours")
     prepared = preparing.apply(decoded(path), sizes["H"], sizes["W"])
-    told = f"{path.name}, prepared as {preparing.source} does"
+    told = f"{path.name}, prepared after {preparing.source}"
     return NetworkInput({layer.name: np.moveaxis(prepared, -1, 0)[None]}, told)
 
 

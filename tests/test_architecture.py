@@ -256,12 +256,16 @@ def test_habits_load(name: str) -> None:
 
 def test_the_specification_names_what_the_code_reads() -> None:
     text = (TESTS.parent / "spec" / "registry-1.md").read_text()
-    _, network, _, dialects, differences = text.split("\n## ")
+    _, network, pictures, _, dialects, differences = text.split("\n## ")
     operators = next(line for line in network.split("\n\n") if line.startswith("`Input`"))
     assert set(operators.replace("`", "").split()) == OPERATORS
     rows = [row.split("|")[1] for row in dialects.splitlines() if row.startswith("| `")]
     keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
     assert keys == set(registry_file.DIALECT_KEYS)
+    table, _, rest = pictures.partition("`classes` is")
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == set(registry_file.PREPROCESSING_KEYS)
+    assert set(re.findall(r"`(\w+)`", rest)) == set(registry_file.CLASSES_KEYS)
     assert set(registry_file.DIFFERENCE_KEYS) <= set(re.findall(r"`(\w+)`", differences))
 
 

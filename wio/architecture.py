@@ -18,6 +18,7 @@ from wio.errors import FormatError, NameMapError, Problem
 from wio.layout import Layout
 from wio.network import NetLayer, Network
 from wio.parameters import Parameter, parameters_of
+from wio.preprocessing import Classes, Preprocessing
 from wio.roles import NOT_WEIGHTS, same_axes
 from wio.spelling import Spelling
 
@@ -25,8 +26,17 @@ from wio.spelling import Spelling
 class Architecture:
     """A network and its dialects. Raises NameMapError with everything that keeps a dialect from being a bijection."""
 
-    def __init__(self, identity: str, title: str, network: Network, dialects: Mapping[str, Dialect]) -> None:
+    def __init__(
+        self,
+        identity: str,
+        title: str,
+        network: Network,
+        dialects: Mapping[str, Dialect],
+        preprocessing: Preprocessing | None = None,
+        classes: Classes | None = None,
+    ) -> None:
         self.id, self.title, self.network, self.dialects = identity, title, network, dict(dialects)
+        self.preprocessing, self.classes = preprocessing, classes
         self.parameters = tuple(parameters_of(network))
         self._spellings = {name: Spelling(network, self.parameters, each) for name, each in self.dialects.items()}
         problems = [problem for spelling in self._spellings.values() for problem in spelling.problems]

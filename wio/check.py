@@ -12,9 +12,8 @@ from wio.bundle import Bundle
 from wio.checks import against, graph, mapping, values
 from wio.checks.finding import NOTE, SEVERITIES, Finding
 from wio.checks.mapping import BY_THE_USER
-from wio.errors import AdapterError, NameMapError
-from wio.network import Network
-from wio.plugins import adapter_named, architecture_named, open_bundle
+from wio.errors import NameMapError
+from wio.plugins import architecture_named, open_bundle, own_network
 from wio.port import Declarations, Resolved, resolve
 
 
@@ -58,7 +57,7 @@ def check(
     """
     told = told or Declarations()
     bundle, found = open_bundle(path, adapter, options)
-    own = _own_network(bundle, found, Path(path), found.checked(options or {}, writing=False))
+    own = own_network(bundle, found, Path(path), found.checked(options or {}, writing=False))
     resolved, findings = _resolved(bundle, found, told)
     # Under the names that the file has for them: those are what the user can look up.
     known = {tensor.origin or tensor.name: tensor for tensor in resolved.bundle.values()}
@@ -84,17 +83,6 @@ def check(
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     held_against = None if identity is None else str(identity)
     return Checked(tuple(findings), len(declared) + len(passed_over), own is not None, held_against)
-
-
-def _own_network(bundle: Bundle, found: Adapter, path: Path, options: Mapping[str, str]) -> Network | None:
-    """The graph of the file, or what a .wio file remembers of its source's."""
-    source = str(bundle.metadata.get("adapter", found.name))
-    if source == found.name:
-        return found.network(bundle, path, **options)
-    try:
-        return adapter_named(source).network(bundle)
-    except AdapterError:
-        return None
 
 
 def _resolved(bundle: Bundle, found: Adapter, told: Declarations) -> tuple[Resolved, list[Finding]]:

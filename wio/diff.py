@@ -84,7 +84,7 @@ def diff(
     """
     if match not in ("names", "values"):
         raise UsageError(f"--match takes names or values, not {match!r}")
-    resolved = _resolved((a, b), adapters, options or {}, told or Declarations())
+    resolved = open_sides((a, b), adapters, options or {}, told or Declarations())
     left, right = (_comparable(side.bundle) for side in resolved)
     compare = Comparison(resolved, tolerance, read_bytes=read_bytes, equal_nan=equal_nan)
     matched, only_a, only_b = _match(left, right) if match == "names" else match_by_values(left, right)
@@ -113,10 +113,10 @@ def _no_weight(tensor: Tensor) -> bool:
     return tensor.role in NOT_WEIGHTS
 
 
-def _resolved(
+def open_sides(
     paths: Sequence[Path | str], adapters: Sequence[str | None], options: Mapping[str, str], told: Declarations
 ) -> list[Resolved]:
-    """Both sides. What the user declares may fit only one of the two, but it must fit one of them."""
+    """The sides of a comparison. What the user declares may fit only one of them, but it must fit one."""
     chosen = [adapter_named(name) if name else detect(Path(path)) for path, name in zip(paths, adapters, strict=True)]
     mine = [
         {key: value for key, value in options.items() if key in {o.name for o in adapter.options if o.reading}}
@@ -134,7 +134,7 @@ def _resolved(
     if lost:
         raise WioError(f"no tensor of either file matches {', '.join(map(repr, lost))}")
     sides = []
-    for adapter, bundle in zip(chosen, bundles, strict=True):
+    for adapter, bundle, given in zip(chosen, bundles, mine, strict=True):
         fitted = replace(
             told,
             arch=None if bundle.metadata.get("architecture") else told.arch,
@@ -142,7 +142,7 @@ def _resolved(
             only=tuple(glob for glob in told.only if _some_match(bundle, glob)),
             drop=tuple(glob for glob in told.drop if _some_match(bundle, glob)),
         )
-        sides.append(resolve(bundle, adapter, fitted))
+        sides.append(replace(resolve(bundle, adapter, fitted), options=adapter.checked(given, writing=False)))
     return sides
 
 

@@ -18,6 +18,7 @@ from wio.architecture import Architecture
 from wio.bundle import Bundle
 from wio.errors import AdapterError, WioError, printable
 from wio.habit import Habit, load_habit
+from wio.network import Network
 from wio.registry_file import load_architecture
 
 ADAPTERS = "wio.adapters"
@@ -216,6 +217,17 @@ def open_bundle(
         raise AdapterError(f"{chosen.name} cannot read, only write")
     given = chosen.checked(options or {}, writing=False)
     return chosen.read(Path(path), **given), chosen
+
+
+def own_network(bundle: Bundle, found: Adapter, path: Path, options: Mapping[str, str]) -> Network | None:
+    """The graph of the file, or what a .wio file remembers of its source's."""
+    source = str(bundle.metadata.get("adapter", found.name))
+    if source == found.name:
+        return found.network(bundle, path, **options)
+    try:
+        return adapter_named(source).network(bundle)
+    except AdapterError:
+        return None
 
 
 # --- the registry

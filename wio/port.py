@@ -59,11 +59,15 @@ class Declarations:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A bundle with everything declared that is known of it: by its file, by a dialect or architecture, by the user."""
+    """A bundle with everything declared that is known of it: by its file, by a dialect or architecture, by the user.
+
+    ``options`` are those that the adapter read the file with, where more is to be read of it.
+    """
 
     bundle: Bundle
     adapter: Adapter
     dropped: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_resolved(

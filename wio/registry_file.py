@@ -16,18 +16,21 @@ from wio.dialect import Dialect, Difference, LayerRule, Slice, Words
 from wio.errors import FormatError, NameMapError, Problem, WioError, did_you_mean
 from wio.layout import Layout
 from wio.name_pattern import Pattern
-from wio.network import OPERATORS
+from wio.network import OPERATORS, Network
 from wio.network_rows import Rows
 from wio.parameters import PARTS
+from wio.preprocessing import Classes, Preprocessing
 from wio.roles import check_role
 
 Value = TypeVar("Value")
 
-_TOP = ("id", "title", "network", "modules", "templates", "dialects")
+_TOP = ("id", "title", "network", "modules", "templates", "preprocessing", "classes", "dialects")
 DIALECT_KEYS = (
     *("adapters", "title", "source", "revision", "verified_by", "verified", "like", "order", "tensors"),
     *("layers", "names", "words", "weights", "layouts", "values", "differs", "drop"),
 )
+PREPROCESSING_KEYS = ("source", "crop", "resize", "color", "divide", "subtract", "refused")
+CLASSES_KEYS = ("output", "count", "background")
 DIFFERENCE_KEYS = ("op", "layers", "by", "attributes", "without", "fill", "reason")
 _ORDERS = ("network", "keras")
 _Raised = (KeyError, TypeError, ValueError, AttributeError, IndexError, WioError)
@@ -67,13 +70,39 @@ class _Reading:
         network = self._try("network", rows.network)
         self.problems += rows.problems
         dialects = dict(self._dialects())
+        preprocessing = self._try("preprocessing", self._preprocessing)
         if network is None:
             return None
+        classes = self._try("classes", partial(self._classes, network))
         try:
-            return Architecture(identity, title, network, dialects)
+            return Architecture(identity, title, network, dialects, preprocessing, classes)
         except WioError as error:
             self.problems += error.problems or [Problem("network", error.message)]
             return None
+
+    def _preprocessing(self) -> Preprocessing | None:
+        table = self._document.get("preprocessing")
+        if table is None:
+            return None
+        self._known(table, PREPROCESSING_KEYS, "preprocessing")
+        given: dict[str, Any] = {k: float(table[k]) for k in ("crop", "divide", "subtract") if k in table}
+        given |= {k: self._text(table, k, "preprocessing") for k in ("resize", "color", "refused") if k in table}
+        found = Preprocessing(self._text(table, "source", "preprocessing", needed=True), **given)
+        for key, message in found.wrong():
+            self._wrong(f"preprocessing.{key}", message)
+        return found
+
+    def _classes(self, network: Network) -> Classes | None:
+        table = self._document.get("classes")
+        if table is None:
+            return None
+        self._known(table, CLASSES_KEYS, "classes")
+        background = table.get("background")
+        output = self._text(table, "output", "classes", needed=True)
+        found = Classes(output, int(table["count"]), None if background is None else int(background))
+        for key, message in found.wrong(network):
+            self._wrong(f"classes.{key}", message)
+        return found
 
     def _dialects(self) -> Iterator[tuple[str, Dialect]]:
         """Those whose tables are sound: what is wrong with the names of another would only repeat its problems."""

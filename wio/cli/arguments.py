@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wio.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import numpy as np
 
     from wio.port import Declarations
 
@@ -107,3 +108,22 @@ def source(argument: str, insisted: str | None) -> tuple[str | None, Path]:
     if prefix and insisted and prefix != insisted:
         raise UsageError(f"{argument} says {prefix}, --from says {insisted}")
     return prefix or insisted, path
+
+
+def array(text: str) -> np.ndarray[Any, Any]:
+    """The array of an .npy file, or the one of that name in an .npz."""
+    from wio.plugins import open_bundle
+
+    path, name = Path(text), None
+    if not path.exists() and ":" in text:
+        before, _, name = text.rpartition(":")
+        path = Path(before)
+    bundle, _ = open_bundle(path, "numpy")
+    if name is None and len(bundle) == 1:
+        name = next(iter(bundle))
+    if name is None or name not in bundle:
+        raise UsageError(
+            f"{path} has no array {name!r}" if name else f"{path} holds {len(bundle)} arrays",
+            remedy=f"name one: {path}:NAME with NAME one of {', '.join(list(bundle)[:20])}",
+        )
+    return bundle[name].numpy()

@@ -24,6 +24,7 @@ COMMANDS = {
     "diff": "wio.cli.diff",
     "check": "wio.cli.check",
     "probe": "wio.cli.probe",
+    "verify": "wio.cli.verify",
     "replay": "wio.cli.replay",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wio.cli.arguments import (
     Commands,
@@ -12,14 +11,13 @@ from wio.cli.arguments import (
     add_declarations,
     add_json,
     add_source,
+    array,
     declarations,
     key_values,
     source,
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from wio.probe import Verdict
 
 MOST_SHOWN = 12
@@ -74,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     verdict = probe(
         bundle,
         arguments.tensor,
-        _recorded(arguments.input),
-        _recorded(arguments.output),
+        array(arguments.input),
+        array(arguments.output),
         kinds=arguments.kind,
         data_format=arguments.data_format,
         stride=_stride(arguments.stride),
@@ -90,26 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _show(verdict)
     return 0 if verdict.decided is not None and verdict.agrees is not False else 1
-
-
-def _recorded(text: str) -> np.ndarray[Any, Any]:
-    """The array of an .npy file, or the one of that name in an .npz."""
-    from wio.errors import UsageError
-    from wio.plugins import open_bundle
-
-    path, name = Path(text), None
-    if not path.exists() and ":" in text:
-        before, _, name = text.rpartition(":")
-        path = Path(before)
-    bundle, _ = open_bundle(path, "numpy")
-    if name is None and len(bundle) == 1:
-        name = next(iter(bundle))
-    if name is None or name not in bundle:
-        raise UsageError(
-            f"{path} has no array {name!r}" if name else f"{path} holds {len(bundle)} arrays",
-            remedy=f"name one: {path}:NAME with NAME one of {', '.join(list(bundle)[:20])}",
-        )
-    return bundle[name].numpy()
 
 
 def _stride(text: str | None) -> tuple[int, ...] | None:

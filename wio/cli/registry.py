@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,8 @@ def _as_json(architecture: Architecture) -> dict[str, Any]:
             {"name": layer.name, "op": layer.op, "attributes": dict(layer.attributes), "inputs": list(layer.inputs)}
             for layer in architecture.network.layers
         ],
+        "preprocessing": None if architecture.preprocessing is None else asdict(architecture.preprocessing),
+        "classes": None if architecture.classes is None else asdict(architecture.classes),
         "parameters": [{"name": p.name, "role": p.role, "layout": str(p.layout)} for p in architecture.parameters],
         "dialects": {
             d.name: {

@@ -1,0 +1,331 @@
+"""Two weight files run as networks on the same input: whether their outputs agree, and where they first part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from wio.architecture import Architecture
+from wio.bundle import Bundle, Tensor
+from wio.dialect import Difference
+from wio.diff import open_sides
+from wio.dtypes import DTYPES
+from wio.errors import UsageError, WioError
+from wio.execution import execution
+from wio.lazy import np
+from wio.metadata import epsilon_of
+from wio.network import OPERATORS, Network
+from wio.network_input import NetworkInput, array_input, picture_input, random_input
+from wio.onnx_session import OnnxSession
+from wio.parameters import PARTS
+from wio.plugins import architecture_named, own_network
+from wio.port import Declarations, Resolved
+from wio.runnable import write_onnx
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+MOST_BYTES_AT_ONCE = 64 << 20
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far apart two maps may be anywhere: ``max(atol, rtol * max|a|)``, by default 1e-4 * max(1, max|a|)."""
+
+    rtol: float = 1e-4
+    atol: float = 1e-4
+
+    def allows(self, a: Array) -> float:
+        return max(self.atol, self.rtol * float(np.abs(a).max(initial=0)))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What one layer gives in both networks.
+
+    ``max_abs`` is None where a value of either is not finite: such agree with nothing, for they prove nothing.
+    ``max_rel`` is ``max_abs`` over the largest absolute value of A, None where that is 0.
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    max_abs: float | None
+    max_rel: float | None
+    allowed: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.max_abs is not None and self.max_abs <= self.allowed
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first layer, in the network's order, whose outputs are too far apart, and the last before it that agreed.
+
+    ``weights`` are the layer's: the canonical name, and the names in A and in B.
+    """
+
+    compared: Compared
+    op: str
+    inputs: tuple[str, ...]
+    weights: tuple[tuple[str, str, str], ...]
+    last_agreed: str | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of one file's network: its shape and the range of its values, None where one is not finite."""
+
+    layer: str
+    shape: tuple[int, ...]
+    least: float | None
+    greatest: float | None
+
+
+@dataclass(frozen=True)
+class Side:
+    """One file as a network that was run. ``top``: the first sample's likeliest classes with their values."""
+
+    file: str
+    outputs: tuple[Output, ...]
+    top: tuple[tuple[int, float], ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of it. With one file nothing is compared; ``layers`` is how many layers were."""
+
+    architecture: str
+    given: str
+    bound: Bound
+    sides: tuple[Side, ...]
+    outputs: tuple[Compared, ...] = ()
+    layers: int = 0
+    parting: Parting | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything compared agrees; of one file, whether its outputs are finite."""
+        if len(self.sides) == 1:
+            return all(output.least is not None for output in self.sides[0].outputs)
+        return self.parting is None and all(each.agrees for each in self.outputs)
+
+    def as_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "ok": self.ok,
+            "architecture": self.architecture,
+            "input": self.given,
+            "sides": [asdict(side) for side in self.sides],
+        }
+        if len(self.sides) == 1:
+            return document
+        parting = None
+        if self.parting is not None:
+            parting = {**asdict(self.parting.compared), "op": self.parting.op, "inputs": list(self.parting.inputs)}
+            parting["weights"] = [dict(zip(("name", "a", "b"), names, strict=True)) for names in self.parting.weights]
+            parting["last_agreed"] = self.parting.last_agreed
+        return {
+            **document,
+            "tolerance": asdict(self.bound),
+            "outputs": [{**asdict(each), "agrees": each.agrees} for each in self.outputs],
+            "layers_compared": self.layers,
+            "first_difference": parting,
+        }
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One file's network, opened with every layer's output to ask for."""
+
+    bundle: Bundle
+    session: OnnxSession
+    notes: tuple[str, ...]
+
+
+def verify(
+    paths: Sequence[Path | str],
+    *,
+    adapters: Sequence[str | None] | None = None,
+    options: Mapping[str, str] | None = None,
+    told: Declarations | None = None,
+    given: Array | Path | None = None,
+    data_format: str | None = None,
+    seed: int = 0,
+    bound: Bound | None = None,
+    outputs_only: bool = False,
+) -> Verification:
+    """Runs one file, or two and compares them, in the graph of the architecture that ``told`` or the files name.
+
+    ``given`` is an array, the path of a picture, or None for random numbers from ``seed``. Every layer is compared too,
+    for an output such as a softmax hides much; with ``outputs_only`` only where outputs are too far apart. The networks
+    are written to a temporary folder, however large, and run by onnxruntime (extra ``verify``).
+    Raises WioError where a file is not that network, or the network cannot be run.
+    """
+    bound = bound or Bound()
+    sides = open_sides(paths, adapters or [None] * len(paths), options or {}, told or Declarations())
+    architecture = _common_architecture(sides, paths)
+    fed = _input(architecture, given, data_format, seed)
+    outputs = execution(architecture.network, OPERATORS).outputs
+    with TemporaryDirectory(prefix="wio-verify-") as folder:
+        runs = [
+            _opened(architecture, side, Path(path), Path(folder) / f"{k}.onnx")
+            for k, (side, path) in enumerate(zip(sides, paths, strict=True))
+        ]
+        results = [run.session.run(outputs, fed.arrays) for run in runs]
+        compared, parting, layers = [], None, 0
+        if len(runs) > 1:
+            compared = [_compared(name, results[0][name], results[1][name], bound) for name in outputs]
+            if not outputs_only or not all(each.agrees for each in compared):
+                parting, layers = _first_parting(architecture.network, runs, fed, bound)
+    found = tuple(
+        _side(architecture, Path(path), run, result, fed)
+        for path, run, result in zip(paths, runs, results, strict=True)
+    )
+    return Verification(architecture.id, fed.told, bound, found, tuple(compared), layers, parting)
+
+
+def _common_architecture(sides: Sequence[Resolved], paths: Sequence[Path | str]) -> Architecture:
+    known = [side.bundle.metadata.get("architecture") for side in sides]
+    for identity, path in zip(known, paths, strict=True):
+        if identity is None:
+            raise UsageError(
+                f"{path}: which network it is was not declared", remedy="--arch ID (wio registry list has the ids)"
+            )
+        if identity != known[0]:
+            raise UsageError(f"the files hold two architectures, {known[0]} and {identity}")
+    return architecture_named(str(known[0]))
+
+
+def _input(architecture: Architecture, given: Array | Path | None, data_format: str | None, seed: int) -> NetworkInput:
+    if given is None or isinstance(given, Path):
+        if data_format is not None:
+            raise UsageError("a data format is that of an array", remedy="leave --data-format out")
+        return random_input(architecture, seed) if given is None else picture_input(architecture, given)
+    return array_input(architecture, given, data_format)
+
+
+def _opened(architecture: Architecture, side: Resolved, path: Path, model: Path) -> _Run:
+    network, notes = _network(architecture, side, path)
+    as_it_runs = Architecture(architecture.id, architecture.title, network, {})
+    write_onnx(side.bundle.map(_widened), as_it_runs, model, every_layer=True)
+    return _Run(side.bundle, OnnxSession(model), tuple(notes))
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    """Numbers of 16 bits as 32, which is exact: onnxruntime has few operators for them on a CPU, and rounds in each."""
+    if tensor.dtype.name not in ("float16", "bfloat16"):
+        return tensor
+    wide = tensor.with_values(lambda: tensor.numpy().astype(np.float32), tensor.shape, tensor.layout)
+    return wide.changed(dtype=DTYPES["float32"])
+
+
+def _network(architecture: Architecture, side: Resolved, path: Path) -> tuple[Network, list[str]]:
+    """The architecture's network with the epsilons that the file itself states; and what a person should know of it."""
+    metadata = side.bundle.metadata
+    dialect = str(metadata.get("dialect"))
+    notes: dict[str, None] = {}
+    spelled: dict[str, str] = {}
+    if dialect in architecture.dialects:
+        spelled = {layer.name: name for layer, name in architecture.layer_order(dialect)}
+        for each in architecture.dialects[dialect].differences:
+            if not _changes_nothing(each):
+                notes[f"run as {architecture.id} is; its dialect {dialect} differs: {each.reason}"] = None
+    own = own_network(side.bundle, side.adapter, path, side.options)
+    theirs = {} if own is None else {layer.name: layer for layer in own.layers}
+    layers = []
+    for layer in architecture.network.layers:
+        usual = layer.attributes.get("epsilon")
+        found = epsilon_of(metadata, layer.name) or usual
+        same = theirs.get(spelled.get(layer.name, layer.name))
+        if found == usual and same is not None and same.op == layer.op:
+            found = same.attributes.get("epsilon", usual)
+        if usual is not None and found is not None and not _same_number(found, usual):
+            notes[f"run with the file's own epsilon, {found:g} in {layer.name}; {architecture.id} has {usual:g}"] = None
+            layer = replace(layer, attributes={**layer.attributes, "epsilon": float(found)})
+        layers.append(layer)
+    return Network(tuple(layers)), list(notes)
+
+
+def _changes_nothing(difference: Difference) -> bool:
+    """Whether a port only has weights besides, which a reader has found to be what the network does without."""
+    weights = {part.switch for parts in PARTS.values() for part in parts}
+    return bool(difference.fill) and not difference.by and difference.attributes.keys() <= weights
+
+
+def _same_number(a: float, b: float) -> bool:
+    """Whether two attributes are one number; some formats keep 32 bits of it."""
+    return abs(a - b) <= 1e-6 * abs(b)
+
+
+def _compared(layer: str, a: Array, b: Array, bound: Bound) -> Compared:
+    allowed = bound.allows(a)
+    if a.shape != b.shape:
+        raise WioError(f"layer {layer!r} gives {list(a.shape)} in one network and {list(b.shape)} in the other")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return Compared(layer, a.shape, None, None, bound.atol)
+    farthest = float(np.abs(a.astype(np.float64) - b).max(initial=0))
+    peak = float(np.abs(a).max(initial=0))
+    return Compared(layer, a.shape, farthest, farthest / peak if peak else None, allowed)
+
+
+def _first_parting(
+    network: Network, runs: Sequence[_Run], fed: NetworkInput, bound: Bound
+) -> tuple[Parting | None, int]:
+    """The first layer that parts, and how many were compared; only some layers' maps are held at a time."""
+    first, second = runs
+    layers = {layer.name: layer for layer in network.layers}
+    batch = max(len(array) for array in fed.arrays.values())
+    names = [name for name, layer in layers.items() if layer.op != "Input" and name in first.session.shapes]
+    last, count = None, 0
+    for chunk in _chunks(names, first.session.shapes, batch):
+        ours, theirs = (run.session.run(chunk, fed.arrays) for run in (first, second))
+        for name in chunk:
+            count += 1
+            compared = _compared(name, ours[name], theirs[name], bound)
+            if not compared.agrees:
+                layer = layers[name]
+                weights = tuple(_weights(name, first.bundle, second.bundle))
+                return Parting(compared, layer.op, layer.inputs, weights, last), count
+            last = name
+    return None, count
+
+
+def _chunks(names: Sequence[str], shapes: Mapping[str, Sequence[Any]], batch: int) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    held = 0
+    for name in names:
+        size = 8 * batch
+        for axis in shapes[name]:
+            size *= axis if isinstance(axis, int) else 1
+        if chunk and held + size > MOST_BYTES_AT_ONCE:
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(name)
+        held += size
+    if chunk:
+        yield chunk
+
+
+def _weights(layer: str, a: Bundle, b: Bundle) -> Iterator[tuple[str, str, str]]:
+    for name, tensor in a.items():
+        if tensor.layer == layer and name in b:
+            yield name, tensor.origin or name, b[name].origin or name
+
+
+def _side(architecture: Architecture, path: Path, run: _Run, result: Mapping[str, Array], fed: NetworkInput) -> Side:
+    classes = architecture.classes
+    top: tuple[tuple[int, float], ...] = ()
+    if classes is not None and not fed.random:
+        values = result[classes.output][0]
+        top = tuple((int(k), float(values[k])) for k in np.argsort(-values, kind="stable")[:_TOP])
+    outputs = []
+    for name, values in result.items():
+        finite = bool(np.isfinite(values).all())
+        least, greatest = (float(values.min()), float(values.max())) if finite else (None, None)
+        outputs.append(Output(name, values.shape, least, greatest))
+    return Side(path.name, tuple(outputs), top, run.notes)

@@ -44,7 +44,7 @@ def made_up(network: Network, seed: int = 0) -> Bundle:
             # A grouped kernel has the channels of one group in its rows.
             layout = Layout.parse(f"{'DHW'[3 - len(told['kernel_shape']) :]}I(GO) G={group}")
         kernel = dict(zip("DHW"[3 - len(told.get("kernel_shape", [])) :], told.get("kernel_shape", []), strict=True))
-        sizes = {"I": channels // group, "O": out, "C": channels, "M": told.get("multiplier", 1), **kernel}
+        sizes = {"1": 1, "I": channels // group, "O": out, "C": channels, "M": told.get("multiplier", 1), **kernel}
         if parameter.key == "DepthwiseConv.bias":
             sizes["O"] = channels * told.get("multiplier", 1)
         sizes |= dict(layout.sizes)
@@ -137,7 +137,7 @@ def _layer(layer: NetLayer, given: Sequence[Any], weights: Mapping[str, Tensor],
         case "Softmax":
             return functional.softmax(x, 1)
         case "PRelu":
-            return functional.prelu(x, w("alpha"))
+            return functional.prelu(x, w("alpha").reshape(-1))
         case "LeakyRelu":
             return functional.leaky_relu(x, told.get("alpha", 0.01))
         case "Elu":

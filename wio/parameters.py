@@ -32,6 +32,8 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
     ),
     "PRelu": (Part("alpha", "prelu.alpha"),),
 }
+# What a part holds with which its layer does what it does without.
+CHANGES_NOTHING: Mapping[str, float] = {"gamma": 1.0, "beta": 0.0, "bias": 0.0}
 # What a layer with weights must say of itself.
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "Conv": ("filters", "kernel_shape"),

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wio.adapter import Constant, Slot, Target
-from wio.bundle import Bundle, Synthesis, Tensor
+from wio.adapter import Slot, Target
+from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, PlanError, Problem
 from wio.gates import join_gates, take_gates
-from wio.lazy import np
 from wio.ops import Op, rearrange
 from wio.value_step import BIASES, ValueStep
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,11 @@ class Step:
     def reason(self) -> str:
         return next((slot.reason for slot in self.slots if slot.reason), "")
 
+    @property
+    def read(self) -> tuple[Tensor, ...]:
+        """The sources that were read, not made."""
+        return tuple(tensor for tensor in self.sources if tensor.synthesised is None)
+
     def results(self) -> list[Tensor]:
         """The target tensors, lazy."""
         return [_filled(slot, self.sources) for slot in self.slots]
@@ -52,8 +53,7 @@ class Step:
                     "shape": list(t.shape),
                     "dtype": t.dtype.name,
                 }
-                for t in self.sources
-                if t.synthesised is None
+                for t in self.read
             ],
             "targets": [
                 {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape)}
@@ -145,18 +145,18 @@ def make_plan(
 def _marked(step: Step) -> Step:
     """A step whose tensors no source holds says so: what it writes was declared, not read."""
     made = next((tensor.synthesised for tensor in step.sources if tensor.synthesised), None)
-    if made is None or step.kind == "synthesise":
+    if made is None:
         return step
     reason = f"{made.value:g} throughout: {made.reason}"
     slots = tuple(replace(slot, reason="; ".join(filter(None, (reason, slot.reason)))) for slot in step.slots)
-    return replace(step, kind="synthesise", slots=slots, exact=False)
+    return replace(step, kind="synthesise", slots=slots, exact=made.exact)
 
 
 def _synthesised(bundle: Bundle) -> list[str]:
-    """One note for each reason why tensors are there that no source holds."""
+    """One note for each reason why tensors are there that no source holds, and with which a layer is another."""
     by_reason: dict[str, list[str]] = {}
     for tensor in bundle.values():
-        if tensor.synthesised:
+        if tensor.synthesised and not tensor.synthesised.exact:
             by_reason.setdefault(tensor.synthesised.reason, []).append(f"{tensor.name} = {tensor.synthesised.value:g}")
     return [
         f"CHECK: {len(made)} tensors are made up, not read ({', '.join(made[:4])}{', ...' if len(made) > 4 else ''}): "
@@ -182,8 +182,8 @@ def _grouped(slots: Iterable[Slot]) -> list[list[Slot]]:
 
 def _step(slots: list[Slot], bundle: Bundle, by_role: Mapping[tuple[str, str | None], list[Tensor]]) -> Step:
     first = slots[0]
-    if first.constant is not None:
-        return Step("synthesise", (_made(first, first.constant),), tuple(slots), ())
+    if first.made is not None:
+        return Step("synthesise", (first.made,), tuple(slots), ())
     if first.copy_of is not None:
         return Step("copy", (bundle[first.copy_of],), tuple(slots), ())
     sources = tuple(by_role.get((first.source_layer, first.role), ()))
@@ -228,23 +228,6 @@ def _filled(slot: Slot, sources: tuple[Tensor, ...]) -> Tensor:
             tensor = _with_gates(slot.layout.gates, sources)
         tensor = tensor.to(slot.layout)
     return tensor.changed(name=slot.name, layer=slot.layer, origin=slot.origin, role=slot.role)
-
-
-def _made(slot: Slot, constant: Constant) -> Tensor:
-    """What fills a slot that nothing of the source does."""
-
-    def load() -> Array:
-        return np.full(constant.shape, constant.value, constant.dtype.numpy)
-
-    return Tensor(
-        slot.name,
-        constant.dtype,
-        constant.shape,
-        load,
-        slot.role,
-        slot.layout,
-        synthesised=Synthesis(constant.value, slot.reason),
-    )
 
 
 def _with_gates(wanted: str, sources: tuple[Tensor, ...]) -> Tensor:

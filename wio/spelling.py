@@ -6,19 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
 
-from wio.bundle import Synthesis, Tensor
+from wio.bundle import Synthesis, Tensor, synthesised
 from wio.dialect import Dialect, Difference
 from wio.dtypes import DType
 from wio.errors import Problem
-from wio.lazy import np
 from wio.network import FeatureMap, NetLayer, Network
-from wio.parameters import Parameter, parameters_of
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.parameters import CHANGES_NOTHING, Parameter, parameters_of
 
 
 @dataclass(frozen=True)
@@ -33,28 +28,26 @@ class Fill:
     def value(self) -> float:
         return self.difference.fill[self.parameter.part]
 
+    @property
+    def replaces(self) -> bool:
+        """Whether its whole layer stands in for one of another kind."""
+        return self.difference.by is not None
+
+    def is_held_by(self, tensor: Tensor) -> bool:
+        return bool((tensor.numpy() == self.value).all())
+
     def refuted_by(self, tensor: Tensor) -> str | None:
         """What is lost with a tensor that is read. Where the whole layer is another, the dialect says so already."""
-        if self.difference.by is not None or (tensor.numpy() == self.value).all():
+        if self.replaces or self.is_held_by(tensor):
             return None
         return f"is not {self.value:g} throughout: the network has no {self.parameter.part}, its values would be lost"
 
     def tensor(self, dtype: DType) -> Tensor:
         shape = (self.channels,)
-        return Tensor(
-            self.parameter.name,
-            dtype,
-            shape,
-            partial(_constant, shape, self.value, dtype),
-            self.parameter.role,
-            self.parameter.layout,
-            layer=self.parameter.layer.name,
-            synthesised=Synthesis(self.value, self.difference.reason),
-        )
-
-
-def _constant(shape: tuple[int, ...], value: float, dtype: DType) -> Array:
-    return np.full(shape, value, dtype.numpy)
+        own = self.parameter
+        exact = not self.replaces and CHANGES_NOTHING.get(own.part) == self.value
+        why = Synthesis(self.value, self.difference.reason, exact)
+        return synthesised(own.name, own.role, own.layout, own.layer.name, shape, dtype, why)
 
 
 class Spelling:

@@ -63,7 +63,7 @@ def print_plan(plan: Plan) -> None:
         layouts = f"{step.sources[0].layout or '-'} -> {step.slots[0].layout or '-'}"
         rows.append(
             (
-                " + ".join(t.name for t in step.sources if t.synthesised is None) or "-",
+                " + ".join(t.name for t in step.read) or "-",
                 layouts if step.ops or step.kind in ("join", "split") else str(step.sources[0].layout or "-"),
                 done,
                 " + ".join(slot.name for slot in step.slots),

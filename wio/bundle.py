@@ -38,8 +38,8 @@ def default_layer(name: str) -> str:
 class Synthesis:
     """Why a tensor is there that no source holds: one declared ``value`` throughout.
 
-    ``exact`` is whether its layer does with it what it does without: a gamma of 1. What a layer holds that stands in for
-    another kind of layer is not.
+    ``exact`` is whether its layer does with it what it does without: a gamma of 1. What a layer holds that stands in
+    for another kind of layer is not.
     """
 
     value: float

@@ -16,6 +16,7 @@ SHARED = frozenset(
         "layers",
         "epsilon",
         "batch_norms",
+        "changes",
     }
 )
 

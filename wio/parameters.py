@@ -58,6 +58,13 @@ class Parameter:
         return self.key.rpartition(".")[2]
 
 
+def outputs_of(layer: NetLayer | None) -> int | None:
+    """How many output channels a layer says that it has."""
+    told = {} if layer is None else layer.attributes
+    found = told.get("filters", told.get("units"))
+    return found if isinstance(found, int) else None
+
+
 def parameters_of(network: Network) -> Iterator[Parameter]:
     """Every weight of a network, its layers in order."""
     maps = network.feature_maps()

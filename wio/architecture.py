@@ -1,6 +1,6 @@
 """Architectures: a network as data with its dialects, and bundles taken from one dialect's names to another's.
 
-The network is finite, so a dialect is proved right when it is loaded: every name is written out and read back, and one
+The network is finite, so a dialect is proved right before it is used: every name is written out and read back, and one
 that two layers share, or that the patterns read as another layer's, is refused.
 """
 
@@ -21,36 +21,55 @@ from wio.network import NetLayer, Network
 from wio.network_changes import changed, slices_of
 from wio.parameters import Parameter, outputs_of, parameters_of
 from wio.roles import NOT_WEIGHTS, same_axes
-from wio.spelling import Spelling
+from wio.spelling import Fill, Spelling
 from wio.value_step import Request
 
 
 class Architecture:
-    """A network and its dialects. Raises NameMapError with everything that keeps a dialect from being a bijection."""
+    """A network and its dialects, each written out and checked when it is first used.
+
+    What uses a dialect raises NameMapError with everything that keeps it from being a bijection.
+    """
 
     def __init__(self, identity: str, title: str, network: Network, dialects: Mapping[str, Dialect]) -> None:
         self.id, self.title, self.network, self.dialects = identity, title, network, dict(dialects)
         self.parameters = tuple(parameters_of(network))
-        self._spellings = {name: Spelling(network, self.parameters, each) for name, each in self.dialects.items()}
-        problems = [problem for spelling in self._spellings.values() for problem in spelling.problems]
-        if problems:
-            raise NameMapError(f"{identity}: its dialects do not name its weights", problems)
+        self._spellings: dict[str, Spelling] = {}
+
+    def problems(self) -> list[Problem]:
+        """What keeps any of its dialects from being a bijection."""
+        return [problem for dialect in self.dialects for problem in self._written_out(dialect).problems]
+
+    def _written_out(self, dialect: str) -> Spelling:
+        if dialect not in self._spellings:
+            self._spellings[dialect] = Spelling(self.network, self.parameters, self.dialects[dialect])
+        return self._spellings[dialect]
+
+    def _spelling(self, dialect: str) -> Spelling:
+        spelling = self._written_out(dialect)
+        if spelling.problems:
+            raise NameMapError(f"{self.id}: dialect {dialect} does not name its weights", spelling.problems)
+        return spelling
 
     def names(self, dialect: str) -> dict[str, Parameter]:
         """Every tensor name of a dialect, as a bundle of its format has it, and the parameter it is."""
-        return self._spellings[dialect].written
+        return self._spelling(dialect).written
 
     def network_of(self, dialect: str) -> Network:
         """The network as the port has it: with the differences that its dialect declares."""
-        return self._spellings[dialect].network
+        return self._spelling(dialect).network
 
     def deviations(self, dialect: str) -> tuple[Deviation, ...]:
         """The layers that a port has otherwise than the architecture says."""
         return tuple(self.dialects[dialect].deviations(self.network))
 
+    def fills(self, dialect: str) -> dict[str, Fill]:
+        """By their names in a file, the weights that only the port has."""
+        return self._spelling(dialect).filled
+
     def layer_order(self, dialect: str) -> list[tuple[NetLayer, str]]:
         """The layers that a dialect has, weightless ones too, in the order its files list them, with their names."""
-        return self._spellings[dialect].order()
+        return self._spelling(dialect).order()
 
     def dialect_for(self, adapter: str, wanted: str | None = None) -> Dialect | None:
         """The dialect of that name, or the only one that files of an adapter follow; None if there is none."""
@@ -75,7 +94,7 @@ class Architecture:
         (unless they are in ``left_out``), unexpected, or of a shape that the layout refutes. Of the values only those
         are read that the dialect says are constant.
         """
-        spelling = self._spellings[dialect.name]
+        spelling = self._spelling(dialect.name)
         if dialect.layouts:
             convention = Convention.of(dialect.layouts)
         tensors: dict[str, Tensor] = {}
@@ -119,7 +138,7 @@ class Architecture:
         reasons = {p.layer.name: cut.reason for p in self.parameters if (cut := dialect.slices.get(p.key))}
         return [
             Request("slice", escape(layer), (str(cut["start"]), str(cut["stop"])), reasons[layer])
-            for layer, cut in self._spellings[dialect.name].slices.items()
+            for layer, cut in self._spelling(dialect.name).slices.items()
             if layer in layers and layer not in held
         ]
 
@@ -130,7 +149,7 @@ class Architecture:
         itself. Weights that only the port has are there too, synthesised. NameMapError if the bundle does not hold the
         outputs that the dialect's layers have.
         """
-        spelling = self._spellings[dialect.name]
+        spelling = self._spelling(dialect.name)
         self._refuse_slices(bundle, spelling)
         network = changed(spelling.network, bundle.metadata)
         held = {layer.name for layer in network.layers}

@@ -13,7 +13,11 @@ from wio.roles import NOT_WEIGHTS, neutral_layouts
 # The reasons of what the user left out (port.resolve).
 BY_THE_USER = ("--drop", "not in --only")
 _PLAIN = frozenset({"int32", "int64", "bool", "string"})
-_PROBLEMS = {"missing": "missing-tensor", "unexpected": "unexpected-tensor", "shape": "refuted-shape"}
+_PROBLEMS = {
+    "missing": "missing-tensor",
+    **dict.fromkeys(("unexpected", "twice", "value"), "unexpected-tensor"),
+    "shape": "refuted-shape",
+}
 
 
 def check_names(error: NameMapError) -> list[Finding]:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from wio.adapter import Constant, Convention, Slot, Target
+from wio.adapter import Convention, Slot, Target
 from wio.adapters._onnx_convention import CONVENTION
 from wio.adapters._onnx_nodes import GRAPH, IR_VERSION, OPERATORS, OPSET, graph
-from wio.bundle import Bundle, Tensor
+from wio.bundle import Bundle, Synthesis, Tensor, synthesised
 from wio.errors import Problem
 from wio.execution import Execution, Run, execution, rows_reason, sizes, weights_dtype
 from wio.layout import Layout
 from wio.network import Network
-from wio.parameters import PARTS, Part
+from wio.parameters import CHANGES_NOTHING, PARTS, Part
 from wio.roles import NOT_WEIGHTS, same_axes
 
 WEIGHTS_ALONE = "--option graph=none writes the weights alone"
 _TYPES = ("float32", "float16", "bfloat16", "float64")
-_CHANGES_NOTHING = {"gamma": 1.0, "beta": 0.0}
 _CONVENTION = Convention.of(CONVENTION).layouts
 
 
@@ -39,9 +38,9 @@ def network_target(bundle: Bundle, network: Network, every_output: bool) -> Targ
             name = f"{layer}/{part.name}" if source is None else names.get(source.name) or source.name
             if each.has(part):
                 slots.append(_slot(name, part.role, each, source))
-            elif part.name in _CHANGES_NOTHING:
+            elif each.layer.op == "BatchNormalization" and part.name in CHANGES_NOTHING:
                 # Without the mean the plan fails for that.
-                slots += [] if mean is None else [_synthesised(name, part, mean)]
+                slots += [] if mean is None else [_changing_nothing(name, part, mean)]
             else:
                 continue
             weights.setdefault(layer, {})[part.role] = name
@@ -85,12 +84,13 @@ def _slot(name: str, role: str, run: Run, source: Tensor | None) -> Slot:
     return Slot(name, role, layout or source.layout, layer, layer, None, reason)
 
 
-def _synthesised(name: str, part: Part, beside: Tensor) -> Slot:
+def _changing_nothing(name: str, part: Part, beside: Tensor) -> Slot:
     """A weight that the network does without and ONNX's operator takes: the number that changes nothing."""
-    value = _CHANGES_NOTHING[part.name]
+    value = CHANGES_NOTHING[part.name]
     reason = f"the layer has none and ONNX's BatchNormalization takes one: {value:g} changes nothing"
-    constant = Constant(value, beside.dtype, beside.shape)
-    return Slot(name, part.role, beside.layout, beside.layer, beside.layer, None, reason, constant=constant)
+    why, layer = Synthesis(value, reason), beside.layer
+    made = synthesised(name, part.role, beside.layout, layer, beside.shape, beside.dtype, why)
+    return Slot(name, part.role, beside.layout, layer, layer, made=made)
 
 
 def _slope(layout: Layout, run: Run) -> Layout:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TESTS
+from conftest import TESTS, run_wio
 from test_cli import arrays, make
 
 from wio import plugins, registry_file
 from wio.architecture import Architecture
-from wio.errors import FormatError, NameMapError
+from wio.errors import FormatError, NameMapError, WioError
 from wio.habit import load_habit
 from wio.network import OPERATORS
 from wio.port import Declarations, open_resolved
@@ -166,6 +166,11 @@ def test_networks_of_one_axis(tmp_path: Path) -> None:
         ('[[dialects.one.differs]]\nop = "Conv"', "reason"),
         ('[[dialects.one.differs]]\nreason = "r"', "either op or layers"),
         ('[dialects.one.values]\n"Gemm.kernel" = { slice = "1", axis = "O", reason = "r" }', "START:STOP"),
+        (
+            '[dialects.one.values]\n"Gemm.kernel" = { slice = "1:", axis = "O", reason = "r" }',
+            r"O\[1:\] leaves 6 of 7 outputs of fc, the port has 7: differs must say as many",
+        ),
+        ('[dialects.one.values]\n"Gemm.kernel" = { slice = "1:", axis = "I", reason = "r" }', "along O, the outputs"),
         ('[dialects.one.layouts]\n"conv.kernel" = "HWXQ"', "layout"),
         ('[dialects.one.words]\na = { x = "1", y = "1" }', "two texts become one"),
         ('[dialects.two]\nlike = "three"', "no dialect here"),
@@ -197,38 +202,62 @@ def test_a_name_that_reads_back_as_another_s_is_refused(tmp_path: Path) -> None:
 def test_folders_of_the_environment_add_architectures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "net.toml").write_text(SMALL.replace('id = "small"', f'id = "{name}"'))
+        (tmp_path / name / f"{name}.toml").write_text(SMALL.replace('id = "small"', f'id = "{name}"'))
     monkeypatch.setenv("WIO_REGISTRY_PATH", os.pathsep.join(str(tmp_path / name) for name in ("first", "second")))
-    plugins.architectures.cache_clear()
-    try:
-        assert {"first", "second", "posenet", "inception-v4"} <= set(plugins.architectures())
-    finally:
-        plugins.architectures.cache_clear()
+    assert {"first", "second", "posenet", "inception-v4"} <= set(plugins.architectures())
 
 
 def test_a_shape_that_contradicts_the_architecture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same rank, other numbers: H and W swapped in a file of the very same names."""
-    load(tmp_path, SMALL)
+    (tmp_path / "small.toml").write_text(SMALL)
     monkeypatch.setenv(plugins.REGISTRY_VARIABLE, str(tmp_path))
-    plugins.architectures.cache_clear()
-    try:
-        shapes = {"a/left": (1, 3, 2, 3), "a/right": (3, 1, 3, 5)}
-        tensors = {f"net/{layer}/weights": (arrays(*shape), None, None) for layer, shape in shapes.items()}
-        for layer, shape in shapes.items():
-            tensors |= {f"net/{layer}/bn/{leaf}": (arrays(shape[-1]), None, None) for leaf in ("beta", "mean", "var")}
-        tensors |= {"net/fc/weights": (arrays(30, 7), None, None), "net/fc/biases": (arrays(7), None, None)}
-        tensors["step"] = (np.array(3), None, None)
-        good = make(tmp_path / "good.wio", tensors)
-        resolved = open_resolved(good, told=Declarations(arch="small"))
-        assert len(resolved.bundle) == 10 and resolved.dropped == {"step": "a counter"}
-        assert resolved.bundle["a/left/kernel"].origin == "net/a/left/weights"
-        tensors["net/a/left/weights"] = (arrays(3, 1, 2, 3), None, None)
-        swapped = make(tmp_path / "swapped.wio", tensors)
-        with pytest.raises(NameMapError) as error:
-            open_resolved(swapped, told=Declarations(arch="small"))
-        assert error.value.problems[0].tensor == "net/a/left/weights"
-    finally:
-        plugins.architectures.cache_clear()
+    shapes = {"a/left": (1, 3, 2, 3), "a/right": (3, 1, 3, 5)}
+    tensors = {f"net/{layer}/weights": (arrays(*shape), None, None) for layer, shape in shapes.items()}
+    for layer, shape in shapes.items():
+        tensors |= {f"net/{layer}/bn/{leaf}": (arrays(shape[-1]), None, None) for leaf in ("beta", "mean", "var")}
+    tensors |= {"net/fc/weights": (arrays(30, 7), None, None), "net/fc/biases": (arrays(7), None, None)}
+    tensors["step"] = (np.array(3), None, None)
+    good = make(tmp_path / "good.wio", tensors)
+    resolved = open_resolved(good, told=Declarations(arch="small"))
+    assert len(resolved.bundle) == 10 and resolved.dropped == {"step": "a counter"}
+    assert resolved.bundle["a/left/kernel"].origin == "net/a/left/weights"
+    tensors["net/a/left/weights"] = (arrays(3, 1, 2, 3), None, None)
+    swapped = make(tmp_path / "swapped.wio", tensors)
+    with pytest.raises(NameMapError) as error:
+        open_resolved(swapped, told=Declarations(arch="small"))
+    assert error.value.problems[0].tensor == "net/a/left/weights"
+
+
+def test_a_file_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An architecture that is asked for costs its own file; another that is broken is not read."""
+    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "broken.toml").write_text("id = ")
+    (tmp_path / "secret.toml").write_text(SMALL.replace('"small"', '"folder/../secret"'))
+    monkeypatch.setenv(plugins.REGISTRY_VARIABLE, str(tmp_path))
+    assert plugins.architecture_named("small") is plugins.architecture_named("small")
+    with pytest.raises(FormatError, match=r"broken\.toml"):
+        plugins.architectures()
+    (tmp_path / "broken.toml").unlink()
+    with pytest.raises(WioError, match="which is looked for in"):
+        plugins.architecture_named("folder/../secret")
+    (tmp_path / "secret.toml").unlink()
+    with pytest.raises(WioError, match="no architecture is named"):
+        plugins.architecture_named("smal")
+    (tmp_path / "other.toml").write_text(SMALL)
+    done = run_wio("registry", "check", tmp_path / "other.toml", code=2)
+    assert "other.toml describes small, which is looked for in small.toml" in done.stderr
+    run_wio("registry", "check", tmp_path / "small.toml")
+
+
+def test_a_dialect_is_checked_when_it_is_used(tmp_path: Path) -> None:
+    broken = '[dialects.two]\nlike = "one"\nadapters = ["caffe"]\nlayers = "net"'
+    (tmp_path / "small.toml").write_text(f"{SMALL}\n{broken}")
+    architecture = load_architecture(tmp_path / "small.toml", every_dialect=False)
+    assert "net/fc/weights" in architecture.names("one")
+    with pytest.raises(NameMapError, match="one name for"):
+        architecture.names("two")
+    with pytest.raises(NameMapError, match="one name for"):
+        load_architecture(tmp_path / "small.toml")
 
 
 def test_inception_v4_is_what_slim_and_the_keras_port_build() -> None:

@@ -13,6 +13,7 @@ import onnx_judge
 import pytest
 from conftest import TESTS, run_wio
 from onnx import helper
+from test_architecture import SMALL
 from test_cli import arrays, make
 
 import wio
@@ -152,6 +153,57 @@ def test_running_std_without_a_version(data: Path) -> None:
     assert found["std-as-variance"]["tensors"] == ["batchnormalization_1/batchnormalization_1_running_std"]
     # With its config the file names Keras 1.2.2, where it is the variance.
     assert lint(f"keras-tf:{folder / 'BatchNormalization.full.h5'}", code=0) == {}
+
+
+def test_running_std_of_a_keras_that_kept_the_deviation() -> None:
+    """Keras 1.0.5, by the real one's file and the JSON beside it; 1.0.6 on TensorFlow keeps the variance."""
+    folder = TESTS / "data" / "real_frameworks" / "keras_early" / "k105_th"
+    arguments = (f"keras-theano:{folder / 'image_first.h5'}", "--option", f"config={folder / 'image_first.json'}")
+    document = json.loads(run_wio("check", *arguments, "--json", code=1).stdout)
+    [finding] = [each for each in document["findings"] if each["code"] == "std-as-variance"]
+    assert finding["severity"] == WARNING and "Keras 1.0.5" in finding["evidence"]
+    assert "batchnormalization_1/batchnormalization_1_running_std" in finding["tensors"]
+
+
+def small(**weights: np.ndarray) -> dict[str, tuple[np.ndarray, None, None]]:
+    """The tensors of the network ``small`` of the registry's own tests, in its dialect; some others in their stead."""
+    usual = {"net/fc/weights": arrays(30, 7), "net/fc/biases": arrays(7)}
+    for layer, shape in {"a/left": (1, 3, 2, 3), "a/right": (3, 1, 3, 5)}.items():
+        usual[f"net/{layer}/weights"] = arrays(*shape)
+        usual |= {f"net/{layer}/bn/{leaf}": np.abs(arrays(shape[-1], seed=k)) for k, leaf in enumerate(PARTS)}
+    return {name: (value, None, None) for name, value in {**usual, **weights}.items()}
+
+
+PARTS = ("beta", "mean", "var")
+
+
+def test_names_and_shapes_against_an_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    monkeypatch.setenv("WIO_REGISTRY_PATH", str(tmp_path))
+    arguments = ("--arch", "small")
+    names = {"missing-tensor", "unexpected-tensor", "refuted-shape"}
+    tensors = small()
+    assert not names & lint(make(tmp_path / "good.wio", tensors), *arguments, code=0).keys()
+    lacking = {name: value for name, value in tensors.items() if name != "net/fc/biases"}
+    found = lint(make(tmp_path / "lacking.wio", lacking), *arguments, code=1)
+    assert names & found.keys() == {"missing-tensor"} and found["missing-tensor"]["where"] == "net/fc/biases"
+    found = lint(make(tmp_path / "more.wio", small(**{"net/b/weights": arrays(2, 3)})), *arguments, code=1)
+    assert names & found.keys() == {"unexpected-tensor"} and found["unexpected-tensor"]["where"] == "net/b/weights"
+    turned = small(**{"net/a/left/weights": arrays(3, 1, 2, 3)})
+    found = lint(make(tmp_path / "turned.wio", turned), *arguments, code=1)
+    assert names & found.keys() == {"refuted-shape"} and found["refuted-shape"]["where"] == "net/a/left/weights"
+
+
+def test_a_weight_that_a_mapping_leaves_out_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose role the file itself declares; a counter, or what the user dropped, is a note."""
+    (tmp_path / "small.toml").write_text(SMALL.replace('["step", "a counter"]', '["aux/*", "of training"]'))
+    monkeypatch.setenv("WIO_REGISTRY_PATH", str(tmp_path))
+    file = make(tmp_path / "a.wio", {**small(), "aux/kernel": (arrays(2, 3), "dense.kernel", "IO")})
+    told = lint(file, "--arch", "small", code=1)["passed-over"]
+    assert (told["severity"], told["tensors"], told["evidence"]) == (WARNING, ["aux/kernel"], "aux/kernel: of training")
+    assert lint(file, "--arch", "small", "--drop", "aux/*", code=0)["passed-over"]["severity"] == NOTE
+    plain = make(tmp_path / "b.wio", {**small(), "aux/count": (np.array(3), None, None)})
+    assert lint(plain, "--arch", "small", code=0)["passed-over"]["severity"] == NOTE
 
 
 def test_a_theano_file_without_convolutions_loads_as_it_is(data: Path, tmp_path: Path) -> None:
@@ -361,6 +413,28 @@ def test_the_graph_of_caffe(tmp_path: Path) -> None:
     assert {code: each["where"] for code, each in found.items()} == {"activation-before-norm": "conv1"}
     found = lint(caffe_net(tmp_path / "c.caffemodel", relu_first=False, biased=True), code=1)
     assert {code: each["where"] for code, each in found.items()} == {"bias-before-norm": "conv1"}
+
+
+def test_the_graph_of_a_prototxt(tmp_path: Path) -> None:
+    """The definition beside the weights is the graph that is run, whatever the weights' file says of itself."""
+    weights = caffe_net(tmp_path / "a.caffemodel", relu_first=False, biased=False)
+    for relu_first in (False, True):
+        text = 'input: "data" input_dim: 1 input_dim: 2 input_dim: 5 input_dim: 5\n'
+        flowing = "data"
+        for k in range(3):
+            conv = "convolution_param { num_output: 2 kernel_size: 1 bias_term: false }"
+            rows = [("conv", "Convolution", flowing, conv), ("bn", "BatchNorm", f"x{k}", "")]
+            rows += [("scale", "Scale", f"x{k}", "scale_param { bias_term: true }"), ("relu", "ReLU", f"x{k}", "")]
+            if relu_first and k == 1:
+                rows.insert(1, rows.pop())
+            for name, kind, bottom, more in rows:
+                text += f'layer {{ name: "{name}{k}" type: "{kind}" bottom: "{bottom}" top: "x{k}" {more} }}\n'
+            flowing = f"x{k}"
+        (tmp_path / "net.prototxt").write_text(text)
+        arguments = (weights, "--option", f"prototxt={tmp_path / 'net.prototxt'}")
+        found = lint(*arguments, code=int(relu_first))
+        expected = {"activation-before-norm": "conv1"} if relu_first else {}
+        assert {code: each["where"] for code, each in found.items()} == expected
 
 
 # --- what users see

@@ -243,6 +243,40 @@ def test_deviations_are_declared() -> None:
     assert architecture.deviations("caffe") == ()
 
 
+# --- as wio check sees them
+
+
+def findings(file: Path, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
+    document = json.loads(run_wio("check", file, "--arch", "posenet", *arguments, "--json", code=code).stdout)
+    found: list[dict[str, Any]] = document["findings"]
+    return found
+
+
+@pytest.mark.parametrize("source", ["caffe", "tf", "npy"])
+def test_what_is_the_network_passes(source: str, sources: dict[str, Path]) -> None:
+    found = findings(sources[source])
+    assert {each["severity"] for each in found} <= {"note"}
+    assert "replaced-layer" not in {each["code"] for each in found}
+    padded = [each["where"] for each in found if each["code"] == "graph-differs"]
+    assert padded == (["conv1"] if source == "tf" else [])
+
+
+def test_the_norm_that_stands_for_lrn_is_named(keras_files: dict[str, Path], tmp_path: Path) -> None:
+    found = {(each["code"], each["where"]): each for each in findings(keras_files["keras2-tf"])}
+    for layer in ("norm1", "norm2"):
+        named = found["replaced-layer", layer]
+        assert named["severity"] == "note" and "in place of LRN" in named["evidence"]
+        assert "untrained it normalises nothing" in named["evidence"]
+    assert {code for code, _ in found} == {"replaced-layer", "graph-differs", "passed-over"}
+    trained = tmp_path / "trained.h5"
+    trained.write_bytes(keras_files["keras2-tf"].read_bytes())
+    with h5py.File(trained, "r+") as file:
+        file["norm2/norm2/moving_mean"][3] = 0.5
+    severities = {each["where"]: each for each in findings(trained, code=1) if each["code"] == "replaced-layer"}
+    assert (severities["norm1"]["severity"], severities["norm2"]["severity"]) == ("note", "warning")
+    assert "was trained" in severities["norm2"]["evidence"]
+
+
 # --- as networks that run
 
 

@@ -40,9 +40,9 @@ def onnx_model(path: Path, height: int | str) -> Path:
 
 def test_from_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = onnx_model(tmp_path / "My_Net.onnx", 6)
-    done = run_wio("registry", "new", model, "-o", tmp_path / "net.toml")
+    done = run_wio("registry", "new", model, "-o", tmp_path / "my_net.toml")
     assert "8 layers; 1 places say TODO" in done.stderr and "sound" not in done.stderr
-    architecture = load_architecture(tmp_path / "net.toml")
+    architecture = load_architecture(tmp_path / "my_net.toml")
     assert architecture.id == "my-net"
     layouts = {p.name: str(p.layout) for p in architecture.parameters}
     # 6 x 9, through 3 x 2 by 2, 1 and 2 x 2 rounded up: 1 x 4; 4 + 5 channels. In the file the rows run C H W.
@@ -60,7 +60,7 @@ def test_what_a_graph_leaves_open_is_to_do(tmp_path: Path) -> None:
 
 def test_from_keras(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = data / "keras_layers" / "k224_tf_last" / "ConvFlattenDense.full.h5"
-    run_wio("registry", "new", model, "-o", tmp_path / "net.toml", "--id", "small")
+    run_wio("registry", "new", model, "-o", tmp_path / "small.toml", "--id", "small")
     monkeypatch.setenv("WIO_REGISTRY_PATH", str(tmp_path))
     run_wio("export", model, "--arch", "small", "-o", tmp_path / "net.wio")
     plain = wio.open(model)

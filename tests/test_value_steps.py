@@ -18,6 +18,8 @@ from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES
 from wio.errors import PlanError, UsageError, WioError
 from wio.layout import Layout
+from wio.network import NetLayer, Network
+from wio.network_changes import changed
 from wio.plan import Plan
 from wio.value_arithmetic import rounded
 from wio.value_steps import STEPS, apply_requests, parse_request
@@ -447,6 +449,34 @@ def test_a_pair_of_other_sizes_is_no_pair() -> None:
 
 def test_every_step_says_what_it_is() -> None:
     assert all(form.startswith(f"{kind}=") for kind, (form, _, _) in STEPS.items())
+
+
+@pytest.mark.parametrize(("text", "exact"), [("gamma=bn", True), ("gamma=bn:1.01", False)])
+def test_a_gamma_that_changes_nothing_is_exact(text: str, exact: bool, tmp_path: Path) -> None:
+    plan: Plan = wio.export(save(conv_and_norm(scale=False), tmp_path / "s.keras"), tmp_path / "o.wio", apply=[text])
+    [step] = [step for step in plan.steps if step.kind == "synthesise"]
+    assert (plan.exact, step.exact, plan.values[0].exact) == (exact, exact, exact)
+    assert any(note.startswith("CHECK") for note in plan.notes) != exact
+    assert step.as_json()["sources"] == []
+
+
+def test_the_network_follows_what_the_steps_change() -> None:
+    layers = [NetLayer("in", "Input"), NetLayer("c", "Conv", {"filters": 4, "bias": False}, ("in",))]
+    layers += [NetLayer("n", "BatchNormalization", {"scale": False, "epsilon": 0.1}, ("c",))]
+    network = Network((*layers, NetLayer("fc", "Gemm", {"units": 9}, ("n",))))
+    assert changed(network, {}) is network
+    fold = {"kind": "fold-batch-norm", "layer": "c", "batch_norm": "n"}
+    cut = {"kind": "slice", "layer": "fc", "start": 2, "stop": 9, "of": 9}
+    folded = {layer.name: layer for layer in changed(network, {"changes": [fold, cut]}).layers}
+    assert list(folded) == ["in", "c", "fc"]
+    assert folded["c"].attributes == {"filters": 4, "bias": True}
+    assert (folded["fc"].attributes, folded["fc"].inputs) == ({"units": 7}, ("c",))
+    told = [{"kind": "gamma", "layer": "n"}, {"kind": "epsilon", "layer": "n", "epsilon": 0.5}]
+    assert changed(network, {"changes": told}).layers[2].attributes == {"scale": True, "epsilon": 0.5}
+    # A file may say anything.
+    nonsense = [3, {"kind": "slice", "layer": "fc"}, {"kind": "melt", "layer": "c"}, {"kind": "gamma", "layer": []}]
+    assert changed(network, {"changes": nonsense}).layers == network.layers
+    assert changed(network, {"changes": "all"}) is network
 
 
 def test_an_architecture_tells_the_pairs() -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from wio.bundle import Bundle
-from wio.dtypes import DType
+from wio.bundle import Bundle, Tensor
 from wio.errors import Problem, UsageError
 from wio.layout import Layout
 from wio.network import Network
@@ -46,21 +45,12 @@ class Convention:
 
 
 @dataclass(frozen=True)
-class Constant:
-    """What fills a tensor that the source does not have, and that the target cannot do without: one number."""
-
-    value: float
-    dtype: DType
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Slot:
     """One tensor that a target holds, and what fills it: the source tensors of one layer and role.
 
     ``name``, ``origin`` and ``layer`` are as a bundle read back from the target would have them. Where ``layout`` has
     gates, the slot takes those gates only. ``copy_of`` names a source tensor that passes as it is, declared or not.
-    ``constant`` fills it in the stead of any source.
+    ``made`` fills it in the stead of any source: a tensor that the target cannot do without, synthesised.
     """
 
     name: str
@@ -71,7 +61,7 @@ class Slot:
     origin: str | None = None
     reason: str = ""
     copy_of: str | None = None
-    constant: Constant | None = None
+    made: Tensor | None = None
 
 
 @dataclass(frozen=True)

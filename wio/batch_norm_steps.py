@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from wio.bundle import Tensor
+from wio.bundle import Synthesis, Tensor
 from wio.errors import LayoutError, Problem, UsageError, WioError
 from wio.layout import Layout
 from wio.lazy import np
@@ -112,11 +112,15 @@ def synthesise(part: str, usual: float) -> Callable[[Layers, Request], Made]:
                         raise LayoutError(f"layer {layer!r} has its {part} already: {held.name if held else ''}")
                     continue
                 found = True
+                exact = value == usual
+                why = f"{layer} has no {part}: " + (
+                    f"one that is {value:g} everywhere does the same" if exact else f"{value:g} was declared"
+                )
                 made = beside(sibling, f"batch_norm.{part}", "C", sibling.shape, _constant(sibling.shape, value))
+                made = replace(made, synthesised=Synthesis(value, request.reason or why, exact))
                 if made.name in layers.bundle:
                     raise LayoutError(f"{made.name} is there already, and is not declared to be the layer's {part}")
-                why = f"{layer} has no {part}: one that is {value:g} everywhere does the same"
-                yield ValueStep(part, layer, (), (made,), request.reason or why, True, {"value": value})
+                yield ValueStep(part, layer, (), (made,), request.reason or why, exact, {"value": value})
             except LayoutError as error:
                 found = True
                 yield Problem("value-step", error.message, layer, error.remedy)

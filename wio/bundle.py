@@ -36,10 +36,15 @@ def default_layer(name: str) -> str:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """Why a tensor is there that no source holds: one declared ``value`` throughout."""
+    """Why a tensor is there that no source holds: one declared ``value`` throughout.
+
+    ``exact`` is whether its layer does with it what it does without: a gamma of 1. What a layer holds that stands in
+    for another kind of layer is not.
+    """
 
     value: float
     reason: str
+    exact: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +161,25 @@ class Tensor:
         shape = _shape_of(target, extents, steps, self.shape)
         load = self.load
         return self.with_values(lambda: apply_all(steps, load()), shape, target)
+
+
+def synthesised(
+    name: str,
+    role: str,
+    layout: Layout | None,
+    layer: str,
+    shape: tuple[int, ...],
+    dtype: DType,
+    why: Synthesis,
+) -> Tensor:
+    """A tensor that no source holds."""
+
+    def load() -> Array:
+        import numpy as np
+
+        return np.full(shape, why.value, dtype.numpy)
+
+    return Tensor(name, dtype, shape, load, role, layout, layer=layer, synthesised=why)
 
 
 def _shape_of(

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from wio.adapter import Adapter
+from wio.architecture import Architecture
 from wio.bundle import Bundle
-from wio.checks import against, graph, mapping, values
+from wio.checks import against, deviations, graph, mapping, values
 from wio.checks.finding import NOTE, SEVERITIES, Finding
 from wio.checks.mapping import BY_THE_USER
 from wio.errors import NameMapError
+from wio.network_changes import changed
 from wio.plugins import architecture_named, open_bundle, own_network
 from wio.port import Declarations, Resolved, resolve
 
@@ -66,15 +68,24 @@ def check(
         for tensor in bundle.values()
         if (same := known.get(tensor.origin or tensor.name)) is not None
     ]
-    passed_over = [bundle[name] for name, reason in resolved.dropped.items() if reason not in BY_THE_USER]
     identity = told.arch or resolved.bundle.metadata.get("architecture")
-    if own is not None and identity is not None:
-        architecture = architecture_named(str(identity))
+    architecture = None if identity is None else architecture_named(str(identity))
+    dialect = None if architecture is None else _dialect(architecture, resolved.bundle, told)
+    filled: set[str] = set()
+    if architecture is not None and dialect is not None:
+        findings += deviations.check_deviations(architecture, dialect, bundle)
+        filled = deviations.declared_fills(architecture, dialect, resolved.dropped)
+    passed_over = [
+        bundle[name] for name, reason in resolved.dropped.items() if reason not in BY_THE_USER and name not in filled
+    ]
+    if own is not None and architecture is not None:
         named = {known[origin].layer: tensor.layer for tensor in declared if (origin := tensor.origin or tensor.name)}
-        findings += against.check_against(own, architecture.network, architecture.id, named)
+        wanted = architecture.network if dialect is None else architecture.network_of(dialect)
+        wanted = changed(wanted, resolved.bundle.metadata)
+        findings += against.check_against(own, wanted, architecture.id, named)
     elif own is not None:
         findings += graph.check_graph(own)
-    findings += mapping.check_dropped(resolved.dropped, bundle)
+    findings += mapping.check_dropped(resolved.dropped, bundle, filled)
     findings += mapping.check_declared(declared, own if identity is None else None)
     if found.name == "keras-theano":
         findings += mapping.check_direction(declared)
@@ -83,6 +94,18 @@ def check(
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     held_against = None if identity is None else str(identity)
     return Checked(tuple(findings), len(declared) + len(passed_over), own is not None, held_against)
+
+
+def _dialect(architecture: Architecture, bundle: Bundle, told: Declarations) -> str | None:
+    """The dialect of the file: the one it was read by, or that files of its format follow, as far as that is known."""
+    known = str(bundle.metadata.get("dialect"))
+    if bundle.metadata.get("architecture") == architecture.id and known in architecture.dialects:
+        return known
+    try:
+        found = architecture.dialect_for(str(bundle.metadata["adapter"]), told.dialect)
+    except NameMapError:
+        return None
+    return None if found is None else found.name
 
 
 def _resolved(bundle: Bundle, found: Adapter, told: Declarations) -> tuple[Resolved, list[Finding]]:

@@ -91,6 +91,11 @@ class Slice:
     axis: str
     reason: str
 
+    def of(self, size: int) -> tuple[int, int]:
+        """Where it begins and ends on an axis of that size."""
+        start, stop, _ = slice(self.start, self.stop).indices(size)
+        return start, stop
+
     def __str__(self) -> str:
         return f"{self.axis}[{'' if self.start is None else self.start}:{'' if self.stop is None else self.stop}]"
 

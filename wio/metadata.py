@@ -17,6 +17,7 @@ SHARED = frozenset(
         "epsilon",
         "batch_norms",
         "recurrent",
+        "changes",
     }
 )
 

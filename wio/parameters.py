@@ -32,6 +32,8 @@ PARTS: Mapping[str, tuple[Part, ...]] = {
     ),
     "PRelu": (Part("alpha", "prelu.alpha"),),
 }
+# What a part holds with which its layer does what it does without.
+CHANGES_NOTHING: Mapping[str, float] = {"gamma": 1.0, "beta": 0.0, "bias": 0.0}
 # What a layer with weights must say of itself.
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "Conv": ("filters", "kernel_shape"),
@@ -54,6 +56,13 @@ class Parameter:
     @property
     def part(self) -> str:
         return self.key.rpartition(".")[2]
+
+
+def outputs_of(layer: NetLayer | None) -> int | None:
+    """How many output channels a layer says that it has."""
+    told = {} if layer is None else layer.attributes
+    found = told.get("filters", told.get("units"))
+    return found if isinstance(found, int) else None
 
 
 def parameters_of(network: Network) -> Iterator[Parameter]:

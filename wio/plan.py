@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wio.adapter import Constant, Slot, Target
-from wio.bundle import Bundle, Synthesis, Tensor
+from wio.adapter import Slot, Target
+from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, PlanError, Problem
 from wio.layout import Layout
-from wio.lazy import np
 from wio.ops import Op, rearrange
 from wio.recurrent import RecurrentLayers, family, is_recurrent
 from wio.recurrent_weights import assembled, bias_step, left_behind, regrouped
 from wio.value_step import BIASES, ValueStep
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,11 @@ class Step:
         told = next((slot.reason for slot in self.slots if slot.reason), "")
         return "; ".join(filter(None, (self.why, told)))
 
+    @property
+    def read(self) -> tuple[Tensor, ...]:
+        """The sources that were read, not made."""
+        return tuple(tensor for tensor in self.sources if tensor.synthesised is None)
+
     def results(self) -> list[Tensor]:
         """The target tensors, lazy."""
         return [_filled(slot, self.sources, self.layers) for slot in self.slots]
@@ -57,8 +58,7 @@ class Step:
                     "shape": list(t.shape),
                     "dtype": t.dtype.name,
                 }
-                for t in self.sources
-                if t.synthesised is None
+                for t in self.read
             ],
             "targets": [
                 {"name": t.name, "role": t.role, "layout": _text(t.layout), "shape": list(t.shape)}
@@ -154,18 +154,18 @@ def make_plan(
 def _marked(step: Step) -> Step:
     """A step whose tensors no source holds says so: what it writes was declared, not read."""
     made = next((tensor.synthesised for tensor in step.sources if tensor.synthesised), None)
-    if made is None or step.kind == "synthesise":
+    if made is None:
         return step
     reason = f"{made.value:g} throughout: {made.reason}"
     slots = tuple(replace(slot, reason="; ".join(filter(None, (reason, slot.reason)))) for slot in step.slots)
-    return replace(step, kind="synthesise", slots=slots, exact=False)
+    return replace(step, kind="synthesise", slots=slots, exact=made.exact)
 
 
 def _synthesised(bundle: Bundle) -> list[str]:
-    """One note for each reason why tensors are there that no source holds."""
+    """One note for each reason why tensors are there that no source holds, and with which a layer is another."""
     by_reason: dict[str, list[str]] = {}
     for tensor in bundle.values():
-        if tensor.synthesised:
+        if tensor.synthesised and not tensor.synthesised.exact:
             by_reason.setdefault(tensor.synthesised.reason, []).append(f"{tensor.name} = {tensor.synthesised.value:g}")
     return [
         f"CHECK: {len(made)} tensors are made up, not read ({', '.join(made[:4])}{', ...' if len(made) > 4 else ''}): "
@@ -196,9 +196,9 @@ def _grouped(
         sources: tuple[Tensor, ...] = ()
         if slot.copy_of is not None:
             sources = (bundle[slot.copy_of],)
-        elif slot.constant is None:
+        elif slot.made is None:
             sources = _sources(slot, by_role, layers)
-        alone = slot.name if slot.constant is not None else None
+        alone = slot.name if slot.made is not None else None
         key = (slot.copy_of, tuple(t.name for t in sources) or (slot.source_layer, slot.role, alone))
         groups.setdefault(key, ([], sources))[0].append(slot)
     return list(groups.values())
@@ -220,8 +220,8 @@ def _sources(
 
 def _step(slots: list[Slot], sources: tuple[Tensor, ...], layers: RecurrentLayers) -> Step:
     first = slots[0]
-    if first.constant is not None:
-        return Step("synthesise", (_made(first, first.constant),), tuple(slots), ())
+    if first.made is not None:
+        return Step("synthesise", (first.made,), tuple(slots), ())
     if first.copy_of is not None:
         return Step("copy", sources, tuple(slots), ())
     if not sources:
@@ -277,20 +277,3 @@ def _filled(slot: Slot, sources: tuple[Tensor, ...], layers: RecurrentLayers) ->
     if slot.copy_of is None and slot.layout is not None:
         tensor = assembled(slot.role, slot.layout, slot.source_layer, sources, layers).to(slot.layout)
     return tensor.changed(name=slot.name, layer=slot.layer, origin=slot.origin, role=slot.role)
-
-
-def _made(slot: Slot, constant: Constant) -> Tensor:
-    """What fills a slot that nothing of the source does."""
-
-    def load() -> Array:
-        return np.full(constant.shape, constant.value, constant.dtype.numpy)
-
-    return Tensor(
-        slot.name,
-        constant.dtype,
-        constant.shape,
-        load,
-        slot.role,
-        slot.layout,
-        synthesised=Synthesis(constant.value, slot.reason),
-    )

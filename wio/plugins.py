@@ -19,7 +19,7 @@ from wio.bundle import Bundle
 from wio.errors import AdapterError, WioError, printable
 from wio.habit import Habit, load_habit
 from wio.network import Network
-from wio.registry_file import load_architecture
+from wio.registry_file import file_name, load_architecture
 
 ADAPTERS = "wio.adapters"
 REGISTRY = "wio.registry"
@@ -233,29 +233,46 @@ def own_network(bundle: Bundle, found: Adapter, path: Path, options: Mapping[str
 # --- the registry
 
 
-def _registry_folders() -> Iterator[Path]:
+@lru_cache
+def _folders(variable: str) -> tuple[Path, ...]:
+    """The folders of every registry; ``variable`` is what the environment names besides."""
+    found: list[Path] = []
     for point in entry_points(group=REGISTRY):
         try:
             module = importlib.import_module(point.value)
         except Exception as error:  # as above: listed, not raised
             warnings.warn(f"the registry of {' '.join(_package(point))} cannot be loaded: {error!r}", stacklevel=2)
             continue
-        yield from (Path(folder) for folder in module.__path__)
-    for folder in os.environ.get(REGISTRY_VARIABLE, "").split(os.pathsep):
-        if folder:
-            yield Path(folder)
+        found += [Path(folder) for folder in module.__path__]
+    return (*found, *(Path(folder) for folder in variable.split(os.pathsep) if folder))
 
 
-@lru_cache(maxsize=1)
+def _registry_folders() -> tuple[Path, ...]:
+    return _folders(os.environ.get(REGISTRY_VARIABLE, ""))
+
+
+@cache
+def _described(path: Path) -> Architecture:
+    return load_architecture(path, every_dialect=False)
+
+
+def misnamed(path: Path, identity: str) -> str | None:
+    """What is wrong with the name of the file that describes an architecture, which is found by it."""
+    wanted = file_name(identity)
+    return None if path.name == wanted else f"{path.name} describes {identity}, which is looked for in {wanted}"
+
+
 def architectures() -> dict[str, Architecture]:
     """Every architecture of every registry by id. A file that is wrong raises: a registry must not half work."""
     found: dict[str, Architecture] = {}
     for folder in _registry_folders():
         for path in sorted(folder.glob("*.toml")):
-            architecture = load_architecture(path)
-            if architecture.id in found:
-                raise WioError(f"{path.name}: the architecture {architecture.id!r} is described twice")
-            found[architecture.id] = architecture
+            identity = _described(path).id
+            if wrong := misnamed(path, identity):
+                raise WioError(wrong, remedy=f"rename it to {file_name(identity)}")
+            if identity in found:
+                raise WioError(f"{path.name}: the architecture {identity!r} is described twice")
+            found[identity] = _described(path)
     return found
 
 
@@ -269,11 +286,18 @@ def habits() -> dict[str, Habit]:
 
 
 def architecture_named(name: str) -> Architecture:
-    try:
-        return architectures()[name]
-    except KeyError:
-        known = ", ".join(architectures()) or "none"
-        raise WioError(f"no architecture is named {name!r}", remedy=f"the registry has: {known}") from None
+    """The architecture of that id. Its own file is read and no other."""
+    file = file_name(name)
+    # A .wio file names its architecture: no name leads out of the registry's folders.
+    folders = _registry_folders() if Path(file).name == file else ()
+    paths = [path for folder in folders if (path := folder / file).is_file()]
+    found = [architecture for path in paths if (architecture := _described(path)).id == name]
+    if len(found) > 1:
+        raise WioError(f"{paths[0].name}: the architecture {name!r} is described twice")
+    if found:
+        return found[0]
+    known = ", ".join(architectures()) or "none"
+    raise WioError(f"no architecture is named {name!r}", remedy=f"the registry has: {known}")
 
 
 def habit_named(name: str) -> Habit:

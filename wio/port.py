@@ -13,9 +13,11 @@ from wio.adapter import Adapter, Convention, Slot, Target
 from wio.architecture import Architecture
 from wio.bundle import Bundle, Tensor
 from wio.container_writer import save
+from wio.dialect import Dialect
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
 from wio.layout import Layout
 from wio.metadata import detached
+from wio.network_changes import changed
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
@@ -282,7 +284,11 @@ def import_into(
     settled = chosen.checked(_with_template(chosen, options or {}, template), writing=True)
     reading = Reading(progress)
     resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
-    plan = replace(plan_into(resolved, chosen, settled, told), values=values)
+    resolved, declared = _with_declared_values(resolved, chosen.name, told)
+    plan = plan_into(resolved, chosen, settled, told)
+    plan = replace(
+        plan, values=(*values, *declared), notes=(*plan.notes, *(f"{v.layer}: {v.reason}" for v in declared))
+    )
     if dry_run:
         return plan
     if out is None:
@@ -319,11 +325,30 @@ def plan_into(resolved: Resolved, chosen: Adapter, settled: Mapping[str, str], t
 
 def _spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:
     """A canonical bundle of an architecture, with its network, both with the layer names of the target's dialect."""
+    architecture, dialect = _target_dialect(bundle, adapter, told)
+    if architecture is None:
+        return bundle
+    if dialect is None:
+        return Bundle(bundle.values(), bundle.metadata, changed(architecture.network, bundle.metadata))
+    return architecture.spell(bundle, dialect)
+
+
+def _with_declared_values(
+    resolved: Resolved, adapter: str, told: Declarations
+) -> tuple[Resolved, tuple[ValueStep, ...]]:
+    """The bundle after the steps that the target's dialect declares to change values, and those steps."""
+    architecture, dialect = _target_dialect(resolved.bundle, adapter, told)
+    if architecture is None or dialect is None or not dialect.slices:
+        return resolved, ()
+    requests = architecture.requests(resolved.bundle, dialect)
+    bundle, values = apply_requests(resolved.bundle, requests, architecture.network.batch_norms())
+    return replace(resolved, bundle=bundle), values
+
+
+def _target_dialect(bundle: Bundle, adapter: str, told: Declarations) -> tuple[Architecture | None, Dialect | None]:
+    """The architecture of a canonical bundle and its dialect that files of the target follow, as far as there are."""
     identity = bundle.metadata.get("architecture")
     if identity is None:
-        return bundle
+        return None, None
     architecture = architecture_named(str(identity))
-    dialect = architecture.dialect_for(adapter, _speaks_of(architecture, told.dialect, adapter))
-    if dialect is None:
-        return Bundle(bundle.values(), bundle.metadata, architecture.network)
-    return architecture.spell(bundle, dialect)
+    return architecture, architecture.dialect_for(adapter, _speaks_of(architecture, told.dialect, adapter))

@@ -45,7 +45,7 @@ class Reading:
     def note_sources_of(self, plan: Plan) -> None:
         """The writer digests what passes as it is; the source of what a step changes is digested here."""
         self._wanted |= {t.name for step in plan.values for t in step.sources}
-        self._wanted |= {t.name for step in plan.steps if _changes(step) for t in step.sources}
+        self._wanted |= {t.name for step in plan.steps if _changes(step) for t in step.read}
 
 
 def _changes(step: Step) -> bool:
@@ -88,17 +88,17 @@ def receipt_of(
         if not _changes(step) and not renamed:
             continue
         document: dict[str, Any] = {
-            "from": [t.origin or t.name for t in step.sources],
+            "from": [t.origin or t.name for t in step.read],
             "to": [s.name for s in step.slots],
         }
         if _changes(step):
             document |= {
                 "kind": step.kind,
-                "layouts": [str(t.layout) for t in step.sources],
+                "layouts": [str(t.layout) for t in step.read],
                 "ops": [op.as_json() for op in step.ops],
                 "reason": step.reason,
                 "exact": step.exact,
-                "source_sha256": _digests(step.sources, made, digests, unknown),
+                "source_sha256": _digests(step.read, made, digests, unknown),
             }
         steps.append(document)
     return {

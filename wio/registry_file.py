@@ -36,11 +36,16 @@ _ORDERS = ("network", "keras")
 _Raised = (KeyError, TypeError, ValueError, AttributeError, IndexError, WioError)
 
 
-def load_architecture(path: Path) -> Architecture:
+def file_name(identity: str) -> str:
+    """The name of the file that describes an architecture: by it, it is found."""
+    return f"{identity.replace('-', '_')}.toml"
+
+
+def load_architecture(path: Path, *, every_dialect: bool = True) -> Architecture:
     """Reads one file of a registry.
 
     FormatError or NameMapError names the file and every problem in it, each with where it is: a table of the TOML file,
-    or a row of the network.
+    or a row of the network. Without ``every_dialect`` the names of a dialect are checked when it is first used.
     """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
@@ -48,6 +53,8 @@ def load_architecture(path: Path) -> Architecture:
         raise FormatError(f"{path.name}: {error}") from None
     reading = _Reading(document)
     architecture = reading.architecture()
+    if architecture is not None and every_dialect:
+        reading.problems += architecture.problems()
     if architecture is None or reading.problems:
         count = len(reading.problems)
         kind = NameMapError if all(each.kind == "names" for each in reading.problems) else FormatError

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wio.architecture import Architecture
 from wio.bundle import Bundle
+from wio.network_changes import changed
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named
 
@@ -19,7 +20,7 @@ def write_onnx(bundle: Bundle, architecture: Architecture, path: Path, *, every_
     """
     adapter = adapter_named("onnx")
     options = adapter.checked({"outputs": "every-layer" if every_layer else "network"}, writing=True)
-    whole = Bundle(bundle.values(), bundle.metadata, architecture.network)
+    whole = Bundle(bundle.values(), bundle.metadata, changed(architecture.network, bundle.metadata))
     plan = make_plan(whole, adapter.target(whole, **options), adapter.name, options)
     adapter.write(path, plan.apply(), **options)
     return plan

@@ -6,19 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
-from wio.bundle import Synthesis, Tensor
+from wio.bundle import Synthesis, Tensor, synthesised
 from wio.dialect import Dialect, Difference
 from wio.dtypes import DType
 from wio.errors import Problem
-from wio.lazy import np
 from wio.network import FeatureMap, NetLayer, Network
-from wio.parameters import Parameter, parameters_of
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.network_changes import slice_of
+from wio.parameters import CHANGES_NOTHING, Parameter, outputs_of, parameters_of
 
 
 @dataclass(frozen=True)
@@ -33,28 +30,26 @@ class Fill:
     def value(self) -> float:
         return self.difference.fill[self.parameter.part]
 
+    @property
+    def replaces(self) -> bool:
+        """Whether its whole layer stands in for one of another kind."""
+        return self.difference.by is not None
+
+    def is_held_by(self, tensor: Tensor) -> bool:
+        return bool((tensor.numpy() == self.value).all())
+
     def refuted_by(self, tensor: Tensor) -> str | None:
         """What is lost with a tensor that is read. Where the whole layer is another, the dialect says so already."""
-        if self.difference.by is not None or (tensor.numpy() == self.value).all():
+        if self.replaces or self.is_held_by(tensor):
             return None
         return f"is not {self.value:g} throughout: the network has no {self.parameter.part}, its values would be lost"
 
     def tensor(self, dtype: DType) -> Tensor:
         shape = (self.channels,)
-        return Tensor(
-            self.parameter.name,
-            dtype,
-            shape,
-            partial(_constant, shape, self.value, dtype),
-            self.parameter.role,
-            self.parameter.layout,
-            layer=self.parameter.layer.name,
-            synthesised=Synthesis(self.value, self.difference.reason),
-        )
-
-
-def _constant(shape: tuple[int, ...], value: float, dtype: DType) -> Array:
-    return np.full(shape, value, dtype.numpy)
+        own = self.parameter
+        exact = not self.replaces and CHANGES_NOTHING.get(own.part) == self.value
+        why = Synthesis(self.value, self.difference.reason, exact)
+        return synthesised(own.name, own.role, own.layout, own.layer.name, shape, dtype, why)
 
 
 class Spelling:
@@ -65,6 +60,7 @@ class Spelling:
     ``written``   the name that each weight of the architecture is written under.
     ``read``      every name that a weight may have in a file.
     ``filled``    the names of weights that only the port has.
+    ``slices``    by layer what the port keeps of its outputs, as a bundle's ``changes`` record it.
     ``problems``  why this is no dialect of the network, if it is none.
     """
 
@@ -80,7 +76,9 @@ class Spelling:
         named = [(name, parameter) for parameter, names in spelled for name in names]
         self.written = {names[0]: parameter for parameter, names in spelled if names and parameter.name in known}
         self.read = {name: p for name, p in named if p.name in known}
+        self.slices: dict[str, dict[str, Any]] = {}
         self.problems = [*self._unnamed(), *self._twice(named), *self._dropped(named), *self._misread()]
+        self.problems += self._sliced()
         fills = {parameter.name: self._fill(parameter) for parameter in own}
         self.filled = {name: fill for name, p in named if (fill := fills.get(p.name)) is not None}
 
@@ -166,6 +164,25 @@ class Spelling:
             struck = [name for name, _ in named if fnmatchcase(name, glob)]
             if struck:
                 yield self._problem("drop", f"{glob!r} drops weights of the network: {', '.join(struck[:3])}")
+
+    def _sliced(self) -> Iterator[Problem]:
+        """Slices that the port's own layer contradicts; the others go into ``slices``."""
+        ports = {layer.name: layer for layer in self.network.layers}
+        for parameter in self._all:
+            cut = self.dialect.slices.get(parameter.key)
+            if cut is None:
+                continue
+            layer, where = parameter.layer.name, f"values.{parameter.key}"
+            size, kept = (outputs_of(each.get(layer)) for each in (self._canonical, ports))
+            start, stop = cut.of(size or 0)
+            record = slice_of(layer, start, stop, size or 0)
+            if cut.axis != "O" or parameter.part not in ("kernel", "bias") or size is None:
+                yield self._problem(where, "a slice is along O, the outputs, of a kernel and its bias")
+            elif kept != stop - start or start >= stop:
+                message = f"{cut} leaves {max(stop - start, 0)} of {size} outputs of {layer}, the port has {kept}"
+                yield self._problem(where, f"{message}: differs must say as many")
+            elif self.slices.setdefault(layer, record) != record:
+                yield self._problem(where, f"cuts {layer} otherwise than its kernel")
 
     def _misread(self) -> Iterator[Problem]:
         """Names that their own pattern, read backwards, takes for another layer's."""

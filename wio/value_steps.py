@@ -16,6 +16,7 @@ from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES
 from wio.errors import LayoutError, PlanError, Problem, UsageError, WioError
 from wio.metadata import detached, unscaled, with_epsilon, with_tensors
+from wio.network_changes import CHANGING, changes_of
 from wio.value_arithmetic import FLOATS, holds, rounded
 from wio.value_step import BIASES, KERNELS, Layers, Request, ValueStep
 
@@ -72,6 +73,9 @@ def _after(bundle: Bundle, steps: Iterable[ValueStep]) -> Bundle:
             metadata = detached(metadata)
         if step.kind == "epsilon":
             metadata = with_epsilon(metadata, step.layer, step.parameters["epsilon"])
+        if step.kind in CHANGING and "architecture" in metadata:
+            record = {"kind": step.kind, "layer": step.layer, **step.parameters}
+            metadata = {**metadata, "changes": [*changes_of(metadata), record]}
         if step.kind == "unscale":
             metadata = unscaled(metadata, step.layer)
     added = {name: tensor for name, tensor in results.items() if name not in bundle}
@@ -109,9 +113,12 @@ def _slice(layers: Layers, request: Request) -> Made:
             yield Problem("value-step", error.message, layer, error.remedy)
             continue
         kept = f"outputs {start} to {stop - 1} of {outputs} stay as they are"
-        why = f"{kept}, {outputs - (stop - start)} are dropped and cannot come back"
+        left = outputs - (stop - start)
+        why = f"{kept}, {left} {'is' if left == 1 else 'are'} dropped and cannot come back"
         told = {"axis": "O", "start": start, "stop": stop, "of": outputs}
-        yield ValueStep("slice", layer, tuple(members), results, request.reason or why, True, told)
+        yield ValueStep(
+            "slice", layer, tuple(members), results, "; ".join(filter(None, (why, request.reason))), True, told
+        )
     if not found:
         raise WioError(f"--apply {request}: no layer that {request.glob!r} matches has a kernel")
 

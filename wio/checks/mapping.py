@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from wio.bundle import Bundle, Tensor
 from wio.checks.finding import ERROR, NOTE, WARNING, Finding, listed
@@ -13,7 +13,11 @@ from wio.roles import NOT_WEIGHTS, neutral_layouts
 # The reasons of what the user left out (port.resolve).
 BY_THE_USER = ("--drop", "not in --only")
 _PLAIN = frozenset({"int32", "int64", "bool", "string"})
-_PROBLEMS = {"missing": "missing-tensor", "unexpected": "unexpected-tensor", "shape": "refuted-shape"}
+_PROBLEMS = {
+    "missing": "missing-tensor",
+    **dict.fromkeys(("unexpected", "twice", "value"), "unexpected-tensor"),
+    "shape": "refuted-shape",
+}
 
 
 def check_names(error: NameMapError) -> list[Finding]:
@@ -27,12 +31,15 @@ def check_names(error: NameMapError) -> list[Finding]:
     ]
 
 
-def check_dropped(dropped: Mapping[str, str], bundle: Bundle) -> list[Finding]:
-    """What the mapping leaves out, by its reason. A weight by its own file's word is a warning, unless it was told."""
+def check_dropped(dropped: Mapping[str, str], bundle: Bundle, filled: Collection[str] = ()) -> list[Finding]:
+    """What the mapping leaves out, by its reason. A weight by its own file's word is a warning, unless it was told.
+
+    ``filled`` are those that only the port has and of which its dialect says what they hold.
+    """
     reasons: dict[tuple[str, str], list[str]] = {}
     for name, reason in dropped.items():
         tensor = bundle.get(name)
-        told = reason in BY_THE_USER
+        told = reason in BY_THE_USER or name in filled
         weight = tensor is not None and tensor.role is not None and tensor.role not in NOT_WEIGHTS
         reasons.setdefault((reason, WARNING if weight and not told else NOTE), []).append(name)
     return [

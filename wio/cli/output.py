@@ -64,7 +64,7 @@ def print_plan(plan: Plan) -> None:
         layouts = f"{step.sources[0].layout or '-'} -> {step.slots[0].layout or '-'}"
         rows.append(
             (
-                " + ".join(t.name for t in step.sources if t.synthesised is None) or "-",
+                " + ".join(t.name for t in step.read) or "-",
                 str(step.sources[0].layout or "-") if as_it_is else layouts,
                 done,
                 " + ".join(slot.name for slot in step.slots),

@@ -71,9 +71,14 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 def run_check(arguments: argparse.Namespace) -> int:
     from wio.cli.output import message
-    from wio.registry_file import load_architecture
+    from wio.errors import FormatError
+    from wio.plugins import misnamed
+    from wio.registry_file import file_name, load_architecture
 
-    _show(load_architecture(arguments.file), arguments.json)
+    architecture = load_architecture(arguments.file)
+    if wrong := misnamed(arguments.file, architecture.id):
+        raise FormatError(wrong, remedy=f"rename it to {file_name(architecture.id)}")
+    _show(architecture, arguments.json)
     message(f"{arguments.file}: sound; every dialect names every weight once")
     return 0
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "wio.cli.inspect",
     "diff": "wio.cli.diff",
     "check": "wio.cli.check",
+    "infer": "wio.cli.infer",
     "probe": "wio.cli.probe",
     "replay": "wio.cli.replay",
     "registry": "wio.cli.registry",

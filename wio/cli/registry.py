@@ -69,9 +69,16 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from wio.cli.output import message
+    from wio.cli.output import message, print_json
+    from wio.habit import is_habit, load_habit
     from wio.registry_file import load_architecture
 
+    if is_habit(arguments.file):
+        habit = load_habit(arguments.file)
+        if arguments.json:
+            print_json({"id": habit.id, "title": habit.title, "adapters": list(habit.adapters)})
+        message(f"{arguments.file}: sound; a dialect without an architecture, {len(habit.rules)} rules")
+        return 0
     _show(load_architecture(arguments.file), arguments.json)
     message(f"{arguments.file}: sound; every dialect names every weight once")
     return 0

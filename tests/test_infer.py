@@ -240,3 +240,231 @@ def test_gates_that_the_other_keeps_apart() -> None:
         ("lstm/kernel[f]", "w1", "I(GU) U=3 G=f"),
     ]
     assert found.determined
+
+
+def test_tensors_of_one_content_are_not_told_apart() -> None:
+    bias, kernel = arrays(5), arrays(3, 3, 2, 5)
+    known = [
+        tensor("conv1/kernel", kernel, "conv.kernel", "HWIO"),
+        tensor("conv1/bias", bias, "conv.bias", "O"),
+        tensor("conv2/bias", bias, "conv.bias", "O"),
+    ]
+    relaid = known[0].to("OIHW").numpy()
+    apart = found_in(known, [tensor("x", bias), tensor("y", relaid), tensor("z", bias)])
+    assert [(m.b, m.role, m.determined) for m in apart.pairs] == [
+        ("x", "conv.bias", False),
+        ("y", "conv.kernel", True),
+        ("z", "conv.bias", False),
+    ]
+    assert [(g.a, g.b) for g in apart.ambiguous] == [(("conv1/bias", "conv2/bias"), ("x", "z"))]
+    beside = found_in(known, [tensor("second.b", bias), tensor("first.w", relaid), tensor("first.b", bias)])
+    assert {m.b: (m.a, m.evidence, m.determined) for m in beside.pairs} == {
+        "first.w": ("conv1/kernel", "content", True),
+        "first.b": ("conv1/bias", "layer", False),
+        "second.b": ("conv2/bias", "content", False),
+    }
+
+
+def test_tensors_of_one_content_that_cannot_be_each_other_are_told_apart() -> None:
+    """The one array of B is the kernel and can be nothing else, for no layout brings it to the other's rows."""
+    kernel = arrays(4, 6)
+    known = [tensor("a1", kernel, "dense.kernel", "IO"), tensor("a2", kernel.reshape(3, 8), "dense.kernel", "IO")]
+    found = found_in(known, [tensor("b1", kernel.reshape(3, 8).T.copy()), tensor("b2", kernel.T.copy())])
+    assert [(m.a, m.b, m.determined) for m in found.pairs] == [("a2", "b1", True), ("a1", "b2", True)]
+
+
+def test_zeros_of_several_roles_in_one_layer_go_by_what_names_mean_elsewhere() -> None:
+    def norm(name: str, seed: int, *, known: bool) -> list[Tensor]:
+        zeros = np.zeros(6, np.float32)
+        values = {"gamma": arrays(6, seed=seed), "beta": zeros if seed else arrays(6, seed=77), "mean": zeros}
+        values["mean"] = zeros if seed else arrays(6, seed=78)
+        spelled = {"gamma": "weight", "beta": "bias", "mean": "running_mean"}
+        if known:
+            return [tensor(f"{name}/{part}", v, f"batch_norm.{part}", "C") for part, v in values.items()]
+        return [tensor(f"{name}.{spelled[part]}", v) for part, v in reversed(values.items())]
+
+    known = [*norm("bn1", 0, known=True), *norm("bn2", 1, known=True)]
+    found = found_in(known, [*norm("norms.1", 1, known=False), *norm("norms.0", 0, known=False)])
+    assert {m.b: m.a for m in found.pairs} == {
+        **{f"norms.0.{b}": f"bn1/{a}" for a, b in (("gamma", "weight"), ("beta", "bias"), ("mean", "running_mean"))},
+        **{f"norms.1.{b}": f"bn2/{a}" for a, b in (("gamma", "weight"), ("beta", "bias"), ("mean", "running_mean"))},
+    }
+    assert {m.b for m in found.pairs if not m.determined} == {"norms.1.bias", "norms.1.running_mean"}
+
+
+def test_values_in_an_order_that_no_layout_explains() -> None:
+    shuffled = np.random.default_rng(4).permutation(SQUARE.reshape(-1)).reshape(SQUARE.shape)
+    (match,) = found_in([tensor("a", SQUARE, "conv.kernel", "HWIO")], [tensor("b", shuffled)]).pairs
+    assert not match.determined and match.layouts == () and "no layout of conv.kernel" in match.doubts[0]
+
+
+def test_what_the_other_file_declares_of_itself_is_held_against_the_values() -> None:
+    known = tensor("a", SQUARE, "conv.kernel", "HWIO")
+    stored = known.to("OIHW").numpy()
+    for layout, determined in (("OIHW", True), ("OIWH", False)):
+        (match,) = found_in([known], [tensor("b", stored, "conv.kernel", layout)]).pairs
+        assert match.determined is determined
+    symmetric = tensor("a", SYMMETRIC, "conv.kernel", "HWIO")
+    (match,) = found_in([symmetric], [tensor("b", symmetric.to("OIHW").numpy(), "conv.kernel", "OIHW")]).pairs
+    assert match.determined and list(map(str, match.layouts)) == ["OIHW"]
+    (match,) = found_in([known], [tensor("b", stored, "conv_transpose.kernel", "OIHW")]).pairs
+    assert not match.determined and "its own file says it is conv_transpose.kernel" in match.doubts
+
+
+def test_where_nothing_is_declared_only_the_order_of_axes_is_said() -> None:
+    found = found_in([tensor("a", SQUARE)], [tensor("b", SQUARE.transpose(3, 2, 0, 1).copy())])
+    (match,) = found.pairs
+    assert (match.role, match.layouts, match.determined) == (None, (), False)
+    assert match.orders == ("its axes in the order 3, 2, 0, 1",)
+
+
+def network(seed: int) -> list[Tensor]:
+    return [
+        tensor("conv1/kernel", arrays(3, 3, 4, 8, seed=seed), "conv.kernel", "HWIO"),
+        tensor("conv1/bias", arrays(8, seed=seed + 1), "conv.bias", "O"),
+        tensor("conv2/kernel", arrays(3, 3, 8, 8, seed=seed + 2), "conv.kernel", "HWIO"),
+        tensor("conv2/bias", arrays(8, seed=seed + 3), "conv.bias", "O"),
+        tensor("bn/gamma", arrays(8, seed=seed + 4), "batch_norm.gamma", "C"),
+        tensor("bn/beta", arrays(8, seed=seed + 5), "batch_norm.beta", "C"),
+        tensor("fc/kernel", arrays(8, 10, seed=seed + 6), "dense.kernel", "IO"),
+    ]
+
+
+def test_structure_alone_proposes_and_determines_nothing() -> None:
+    spelled = ["c1.w", "c1.b", "c2.w", "c2.b", "n.g", "n.b", "fc.w"]
+    layouts = {"conv.kernel": "OIHW", "dense.kernel": "OI"}
+    other = [
+        tensor(name, each.to(layouts.get(str(each.role), str(each.layout))).numpy())
+        for name, each in zip(spelled, network(100), strict=True)
+    ]
+    found = found_in(network(0), other, adapter_named("torch").convention())
+    assert [(m.a, m.b) for m in found.pairs] == [(t.name, b) for t, b in zip(network(0), spelled, strict=True)]
+    assert all(m.evidence == "structure" and m.as_json()["proposal"] and not m.determined for m in found.pairs)
+    assert [str(m.layouts[0]) for m in found.pairs] == ["OIHW", "O", "OIHW", "O", "C", "C", "OI"]
+    mixed = [network(0)[0], *other[1:]]
+    some = found_in(network(0), [tensor("c1.w", mixed[0].numpy()), *mixed[1:]])
+    assert ([m.evidence for m in some.pairs], len(some.unpaired_b)) == (["content"], 6)
+    all_of_them = found_in(network(0), [tensor("c1.w", mixed[0].numpy()), *mixed[1:]], structure=True)
+    assert [m.evidence for m in all_of_them.pairs] == ["content"] + ["structure"] * 6
+
+
+# --- the command, and what it writes
+
+
+def relaid(tmp_path: Path, layouts: dict[str, str], names: dict[str, str], **metadata: object) -> tuple[Path, Path]:
+    """A declared file of a small network, and an .npz of its weights with other names and layouts."""
+    weights = {
+        "conv1/kernel": (arrays(3, 3, 4, 6), "conv.kernel", "HWIO"),
+        "conv1/bias": (arrays(6, seed=1), "conv.bias", "O"),
+        "conv2/kernel": (arrays(3, 3, 6, 5, seed=2), "conv.kernel", "HWIO"),
+        "conv2/bias": (arrays(5, seed=3), "conv.bias", "O"),
+        "fc/kernel": (arrays(2 * 2 * 5, 7, seed=4), "dense.kernel", "(HWC)O H=2 W=2 C=5"),
+        "fc/bias": (arrays(7, seed=5), "dense.bias", "O"),
+    }
+    a = make(tmp_path / "a.wio", weights, **metadata)
+    held = {n: tensor(n, v, role, layout) for n, (v, role, layout) in weights.items()}
+    other = {names[n]: t.to(layouts[n]).numpy() if n in layouts else t.numpy() for n, t in held.items()}
+    b = tmp_path / "b.npz"
+    np.savez(b, **other)
+    return a, b
+
+
+NAMES = {
+    "conv1/kernel": "first=w[0]",
+    "conv1/bias": "first.b",
+    "conv2/kernel": "zweite.w",
+    "conv2/bias": "zweite.b",
+    "fc/kernel": "last *",
+    "fc/bias": "last?",
+}
+LAYOUTS = {"conv1/kernel": "OIHW flipped", "conv2/kernel": "IOWH", "fc/kernel": "O(CHW) C=5 H=2 W=2"}
+
+
+def test_a_dialect_written_without_an_architecture_settles_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = relaid(tmp_path, LAYOUTS, NAMES)
+    (tmp_path / "dialects").mkdir()
+    monkeypatch.setenv("WIO_REGISTRY_PATH", str(tmp_path))
+    found = json.loads(run_wio("infer", a, b, "--json", "-o", tmp_path / "dialects" / "learnt.toml").stdout)
+    assert found["determined"] is True
+    assert {p["a"]: p["b"] for p in found["pairs"]} == NAMES
+    assert "sound" in run_wio("registry", "check", tmp_path / "dialects" / "learnt.toml").stderr
+    run_wio("diff", a, b, "--match", "values", code=1)
+    run_wio("diff", a, b, "--match", "values", "--dialect", "learnt")
+
+
+def test_the_declarations_printed_settle_the_file(tmp_path: Path) -> None:
+    a, b = relaid(tmp_path, LAYOUTS, NAMES)
+    flags = json.loads(run_wio("infer", a, b, "--json").stdout)["declare"]
+    assert len(flags) == 6
+    line = " ".join([sys.executable, "-m", "wio", "diff", str(a), str(b), "--match", "values", *flags])
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    wrong = line.replace("OIHW flipped", "OIHW")
+    assert subprocess.run(["bash", "-c", wrong], capture_output=True, check=False, env=os.environ).returncode == 1
+
+
+ARCHITECTURE = """
+id = "small"
+
+[network]
+layers = [
+  ["image", "Input", [], { axes = "HWC", sizes = [4, 4, 4] }],
+  ["conv1", "Conv", "image", { filters = 6, kernel_shape = [3, 3], auto_pad = "SAME_UPPER" }],
+  ["conv2", "Conv", "conv1", { filters = 5, kernel_shape = [3, 3], auto_pad = "SAME_UPPER" }],
+  ["pool", "MaxPool", "conv2", { kernel_shape = [2, 2], strides = [2, 2] }],
+  ["flat", "Flatten", "pool"],
+  ["fc", "Gemm", "flat", { units = 7 }],
+]
+
+[dialects.own]
+adapters = ["safetensors"]
+title = "as the architecture has it"
+source = "this test"
+verified = "by this test"
+layers = "{layer}"
+weights = { "Conv.kernel" = "kernel", "Conv.bias" = "bias", "Gemm.kernel" = "kernel", "Gemm.bias" = "bias" }
+"""
+PARTS = {"kernel": "weight", "bias": "bias"}
+
+
+@pytest.mark.parametrize(
+    ("spelled", "written"),
+    [
+        ({"conv1": "net.conv1", "conv2": "net.conv2", "fc": "net.fc"}, 'layers = "net.{layer}"'),
+        ({"conv1": "c-1", "conv2": "c-2", "fc": "out"}, '"Conv" = "c-{k}"'),
+        ({"conv1": "stem", "conv2": "body", "fc": "head"}, '["conv1", "stem"]'),
+        (None, '"conv1/kernel" = "0"'),
+    ],
+)
+def test_a_dialect_of_an_architecture_names_every_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled: dict[str, str] | None, written: str
+) -> None:
+    names = {
+        name: str(k) if spelled is None else f"{spelled[name.partition('/')[0]]}.{PARTS[name.partition('/')[2]]}"
+        for k, name in enumerate(NAMES)
+    }
+    layouts = {"conv1/kernel": "OIHW", "conv2/kernel": "OIHW", "fc/kernel": "O(CHW) C=5 H=2 W=2"}
+    a, b = relaid(tmp_path, layouts, names, architecture="small")
+    monkeypatch.setenv("WIO_REGISTRY_PATH", str(tmp_path))
+    file = tmp_path / "small.toml"
+    file.write_text(ARCHITECTURE)
+    run_wio("infer", a, b, "--arch", "small", "-o", tmp_path / "dialect.txt")
+    section = (tmp_path / "dialect.txt").read_text()
+    assert written in section
+    run_wio("diff", a, b, "--arch", "small", code=2)
+    file.write_text(ARCHITECTURE + "\n" + section)
+    run_wio("registry", "check", file)
+    run_wio("diff", a, b, "--arch", "small")
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    a, b = relaid(tmp_path, LAYOUTS, NAMES)
+    shown = run_wio("infer", a, b).stdout
+    assert "determined: 6 of 6" in shown and "--declare 'first?w[[]0]=conv.kernel:OIHW flipped'" in shown
+    reversed_ = run_wio("infer", b, a, "-o", tmp_path / "none.toml", code=1)
+    assert "B is declared: give it first" in reversed_.stderr and not (tmp_path / "none.toml").exists()
+    np.savez(tmp_path / "more.npz", **np.load(b), extra=arrays(3))
+    assert "only in B: extra" in run_wio("infer", a, tmp_path / "more.npz", code=1).stdout
+    run_wio("infer", a, tmp_path / "missing.npz", code=2)

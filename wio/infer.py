@@ -75,8 +75,8 @@ class Ambiguous:
 class Inference:
     """What was learnt: pairs in the order of B, what has no partner, and groups of tensors of one content.
 
-    ``left_out``: optimizer slots, counters and the like, which no dialect names, and what A, which declares others, does
-    not declare. ``duplicates``: further names of one storage, which are not paired.
+    ``left_out``: optimizer slots, counters and the like, which no dialect names, and tensors without a partner that A
+    does not declare. ``duplicates``: further names of one storage, which are not paired.
     """
 
     pairs: tuple[Match, ...]
@@ -160,7 +160,8 @@ class _Pairing:
         open_groups = []
         for mine, theirs in same_content(a, b):
             constant = is_constant(mine[0])
-            possible = {x.name: [y for y in theirs if _may_be(x, y)] for x in mine}
+            alone = len(mine) == len(theirs) == 1
+            possible = {x.name: [y for y in theirs if alone or _may_be(x, y)] for x in mine}
             if len(mine) == len(theirs):
                 _narrow(possible)
             if not constant:

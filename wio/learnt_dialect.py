@@ -18,6 +18,7 @@ from wio.roles import neutral, same_axes
 from wio.toml_text import exact_glob, quoted
 
 _SEPARATORS = "/._"
+Named = Sequence[tuple[Parameter, str]]
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,6 @@ class Learnt:
             return False
         extents = layout.extents(self.b[match.b].shape)
         return own.check(self.b[match.b].shape) is None and essence(own, extents) == essence(layout, extents)
-
-    def further_names(self, match: Match) -> list[str]:
-        """Under which other names B holds the same weight."""
-        return [each.name for each in self.found.duplicates if each.side == "b" and each.same_as == match.b]
 
     def comment(self, match: Match) -> str | None:
         """What the reader must know before trusting a line."""
@@ -77,10 +74,9 @@ def declare_flags(learnt: Learnt) -> list[str]:
     for match in learnt.found.pairs:
         layout = learnt.layout(match)
         if match.role is not None and layout is not None and match.evidence != "structure":
-            for name in (match.b, *learnt.further_names(match)):
-                # The first = ends the glob.
-                glob = exact_glob(name).replace("=", "?")
-                flags.append("--declare " + shlex.quote(f"{glob}={match.role}:{layout}"))
+            # The first = ends the glob.
+            glob = exact_glob(match.b).replace("=", "?")
+            flags.append("--declare " + shlex.quote(f"{glob}={match.role}:{layout}"))
     return flags
 
 
@@ -96,14 +92,14 @@ def habit_text(learnt: Learnt, name: str) -> str:
     for match in learnt.found.pairs:
         if comment := learnt.comment(match):
             lines.append(f"  # {printable(comment)}")
-        lines += [f"  {_rule(learnt, match, name)}" for name in (match.b, *learnt.further_names(match))]
+        lines.append(f"  {_rule(learnt, match)}")
     return "\n".join([*lines, "]"]) + "\n"
 
 
-def _rule(learnt: Learnt, match: Match, name: str) -> str:
-    glob, layout = quoted(exact_glob(name)), learnt.layout(match)
+def _rule(learnt: Learnt, match: Match) -> str:
+    glob, layout = quoted(exact_glob(match.b)), learnt.layout(match)
     if match.role is None or layout is None:
-        return f"# not declared: {printable(name)}" + (f" is {match.role}" if match.role else "")
+        return f"# not declared: {printable(match.b)}" + (f" is {match.role}" if match.role else "")
     role = quoted(match.role)
     if learnt.is_usual(match, layout):
         # Direction and the order of gates are the format's to say, as the order of axes is.
@@ -133,19 +129,15 @@ def dialect_section(learnt: Learnt, name: str, architecture: Architecture) -> st
     """
     a, b = learnt.sources
     matches = {match.a: match for match in learnt.found.pairs}
-    named = {p: matches[p.name].b for p in architecture.parameters if p.name in matches}
+    named = [(p, matches[p.name].b) for p in architecture.parameters if p.name in matches]
     lines = _unsaid(learnt, f"For the file of {architecture.id} in the registry; learnt by wio infer.")
     doubts = ((match, learnt.comment(match)) for match in learnt.found.pairs)
     lines += [f"# {printable(match.a)} is {printable(match.b)}: {printable(said)}" for match, said in doubts if said]
-    layouts, unsaid = _layouts(learnt, named.values())
+    layouts, unsaid = _layouts(learnt, [name for _, name in named])
     lines += [f"# {printable(name)}: this dialect cannot say its layout {layout}" for name, layout in unsaid]
     lines += [f"[dialects.{quoted(name)}]", f"adapters = [{quoted(learnt.adapter)}]"]
     lines += [f"title = {quoted(f'learnt from {b}')}", f"source = {quoted(f'wio infer {a} {b}')}"]
     lines += [f"verified = {quoted(learnt.summary())}"]
-    again = [each for each in learnt.found.duplicates if each.side == "b"]
-    if again:
-        rows = (f"  [{quoted(exact_glob(d.name))}, {quoted(f'the same weight as {d.same_as}')}]," for d in again)
-        lines += ["drop = [", *rows, "]"]
     table = f"dialects.{quoted(name)}"
     lines += _patterns(architecture, named, table) or _singly(named, table)
     if layouts:
@@ -175,22 +167,22 @@ def _layouts(learnt: Learnt, names: Iterable[str]) -> tuple[dict[str, list[str]]
     return {role: [str(layout) for layout in each.values()] for role, each in table.items()}, unsaid
 
 
-def _singly(named: Mapping[Parameter, str], table: str) -> list[str]:
-    return ["", f"[{table}.tensors]", *(f"{quoted(p.name)} = {quoted(name)}" for p, name in named.items())]
+def _singly(named: Named, table: str) -> list[str]:
+    return ["", f"[{table}.tensors]", *(f"{quoted(p.name)} = {quoted(name)}" for p, name in named)]
 
 
-def _patterns(architecture: Architecture, named: Mapping[Parameter, str], table: str) -> list[str] | None:
+def _patterns(architecture: Architecture, named: Named, table: str) -> list[str] | None:
     """The names as a pattern of layer and weight, each weight of an operator of one name; None if they are not so."""
-    if any(brace in name for name in (*named.values(), *(p.layer.name for p in named)) for brace in "{}"):
+    if any(brace in text for p, name in named for text in (name, p.layer.name) for brace in "{}"):
         return None
     for separator in _SEPARATORS:
-        parts = {p: name.rpartition(separator) for p, name in named.items()}
-        if not all(layer and leaf for layer, _, leaf in parts.values()):
+        parts = [(p, *name.rpartition(separator)) for p, name in named]
+        if not all(layer and leaf for _, layer, _, leaf in parts):
             continue
-        layers = _one_each((p.layer.name, layer) for p, (layer, _, _) in parts.items())
+        layers = _one_each((p.layer.name, layer) for p, layer, _, _ in parts)
         # Keras 1 calls the kernel of conv1 conv1_W.
-        weights = _one_each((p.key, leaf) for p, (_, _, leaf) in parts.items()) or _one_each(
-            (p.key, leaf.replace(layer, "{layer}", 1)) for p, (layer, _, leaf) in parts.items()
+        weights = _one_each((p.key, leaf) for p, _, _, leaf in parts) or _one_each(
+            (p.key, leaf.replace(layer, "{layer}", 1)) for p, layer, _, leaf in parts
         )
         if weights is None or layers is None or len(set(layers.values())) < len(layers):
             continue

@@ -121,7 +121,7 @@ def _print(learnt: Learnt, flags: list[str]) -> None:
         for name in names:
             print(f"only in {side}: {name}")
     if found.left_out:
-        print(f"left out: {len(found.left_out)} tensors that are no weights (optimizer, counters), or that A does not declare")
+        print(f"left out: {len(found.left_out)} tensors that are no weights, or that A does not declare")
     if flags:
         print("what settles B:")
         print("\n".join(f"  {flag}" for flag in flags))

@@ -56,7 +56,7 @@ def test_help_teaches_and_imports_nothing_heavy() -> None:
     probe = "import sys; from wio.cli.main import build_parser; build_parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert not {"numpy", "h5py", "rich", "tensorflow", "ml_dtypes"} & set(done.stdout.split())
-    for command in ("export", "import", "convert", "inspect", "diff", "check", "adapters", "registry"):
+    for command in ("export", "import", "convert", "inspect", "diff", "check", "infer", "adapters", "registry"):
         assert "example:" in run_wio(command, "--help").stdout
     assert "exit codes" in run_wio("--help").stdout
 

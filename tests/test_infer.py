@@ -21,8 +21,10 @@ from test_cli import arrays, make
 from wio.adapter import Convention
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import dtype_of
+from wio.habit import load_habit
 from wio.infer import Inference, infer
 from wio.layout import Layout
+from wio.learnt_dialect import Learnt, habit_text
 from wio.plugins import adapter_named
 
 KINDS = (
@@ -392,6 +394,48 @@ def test_a_dialect_written_without_an_architecture_settles_the_file(
     assert "sound" in run_wio("registry", "check", tmp_path / "dialects" / "learnt.toml").stderr
     run_wio("diff", a, b, "--match", "values", code=1)
     run_wio("diff", a, b, "--match", "values", "--dialect", "learnt")
+
+
+def dialect_of(tmp_path: Path, known: list[Tensor], unknown: list[Tensor], usual: Convention) -> tuple[str, Bundle]:
+    """The text of the dialect that is learnt, and the unknown file as it is read with it."""
+    b = Bundle(unknown)
+    text = habit_text(Learnt(infer(Bundle(known), b, usual), b, "torch", usual, ("a.wio", "b.pt")), "learnt")
+    path = tmp_path / "learnt.toml"
+    path.write_text(text)
+    return text, load_habit(path).declare(b, usual)
+
+
+def test_an_undetermined_layout_is_left_to_the_format_with_a_comment(tmp_path: Path) -> None:
+    known = tensor("c/kernel", SYMMETRIC, "conv.kernel", "HWIO")
+    unknown = tensor("c.weight", known.to("OIWH").numpy())
+    comment = "# undetermined: H = W and the kernel is symmetric: OIHW or OIWH"
+    text, read = dialect_of(tmp_path, [known], [unknown], adapter_named("torch").convention())
+    assert f'  {comment}\n  ["c.weight", "conv.kernel", "HWIO"],' in text
+    assert str(read["c.weight"].layout) == "OIHW"
+    text, read = dialect_of(tmp_path, [known], [unknown], NO_CONVENTION)
+    assert f"  {comment}\n  # not declared: c.weight is conv.kernel" in text
+    assert read["c.weight"].role is None
+    # Of a format whose usual layout does not fit, nothing is left to it.
+    text, read = dialect_of(tmp_path, [known], [unknown], Convention.of({"conv.kernel": ("HWIO",)}))
+    assert read["c.weight"].role is None
+
+
+def test_a_dialect_from_structure_says_that_it_is_a_proposal(tmp_path: Path) -> None:
+    other = [tensor(f"t.{k}", each.numpy()) for k, each in enumerate(network(50))]
+    text, read = dialect_of(tmp_path, network(0), other, Convention.of({"conv.kernel": ("HWIO",)}))
+    assert "7 A PROPOSAL from order and shapes" in text
+    assert text.count("# proposal: ") == 7 and "undetermined" not in text
+    assert (read["t.0"].role, str(read["t.0"].layout)) == ("conv.kernel", "HWIO")
+
+
+def test_what_names_hold_stays_text(tmp_path: Path) -> None:
+    """A name may hold anything; in the file it is quoted, in comments escaped."""
+    names = ['a"b\nrules = 1', "x\x7f[*]?", "\u202etxt"]
+    known = [tensor(f"l{k}", arrays(4, seed=k), "conv.bias", "O") for k in range(3)]
+    unknown = [tensor(name, arrays(4, seed=k)) for k, name in enumerate(names)]
+    lonely = tensor("evil\nid = 2", arrays(9))
+    _, read = dialect_of(tmp_path, known, [*unknown, lonely], NO_CONVENTION)
+    assert [t.role for t in read.values()] == ["conv.bias"] * 3 + [None]
 
 
 def test_the_declarations_printed_settle_the_file(tmp_path: Path) -> None:

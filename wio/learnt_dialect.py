@@ -160,7 +160,9 @@ def _layouts(learnt: Learnt, names: Iterable[str]) -> tuple[dict[str, list[str]]
     unsaid = []
     for match, layout in said:
         plain = Layout(layout.axes, layout.flipped, layout.values, (), layout.gates)
-        held = table.setdefault(match.role or "", {}).setdefault("".join(sorted(layout.letters)), plain)
+        # As same_axes chooses: by letters, then by unit axes.
+        axes = "".join(sorted("".join(layout.axes)))
+        held = table.setdefault(match.role or "", {}).setdefault(axes, plain)
         extents = layout.extents(learnt.b[match.b].shape)
         if essence(held.with_sizes(dict(layout.sizes)), extents) != essence(layout, extents):
             unsaid.append((match.b, layout))

@@ -48,6 +48,11 @@ class Match:
         """Whether name and layout have this one explanation."""
         return not self.doubts
 
+    @property
+    def proposed(self) -> bool:
+        """Whether nothing in the values speaks for it."""
+        return self.evidence == STRUCTURE
+
     def as_json(self) -> dict[str, Any]:
         return {
             "a": self.a,
@@ -55,7 +60,7 @@ class Match:
             "role": self.role,
             "layouts": [str(layout) for layout in self.layouts],
             "evidence": self.evidence,
-            "proposal": self.evidence == STRUCTURE,
+            "proposal": self.proposed,
             "determined": self.determined,
             "reason": "; ".join(self.doubts) or None,
             "orders": list(self.orders),
@@ -161,10 +166,11 @@ class _Pairing:
         for mine, theirs in same_content(a, b):
             constant = is_constant(mine[0])
             alone = len(mine) == len(theirs) == 1
-            possible = {x.name: [y for y in theirs if alone or _may_be(x, y)] for x in mine}
-            if len(mine) == len(theirs):
-                _narrow(possible)
+            may_be = _by_shape() if constant else _may_be
+            possible = {x.name: [y for y in theirs if alone or may_be(x, y)] for x in mine}
             if not constant:
+                if len(mine) == len(theirs):
+                    _narrow(possible)
                 for x, y in _only_each_other(mine, possible):
                     self._pair(x, y, CONTENT, ())
             rest = [x for x in mine if x.name not in self._used[0]], [y for y in theirs if y.name not in self._used[1]]
@@ -235,6 +241,19 @@ def _may_be(x: Tensor, y: Tensor) -> bool:
     return bool(layouts_that_fit(x, y))
 
 
+def _by_shape() -> Callable[[Tensor, Tensor], bool]:
+    """As :func:`_may_be` for tensors of one value: of those nothing but what is declared and the shapes counts."""
+    known: dict[object, bool] = {}
+
+    def may_be(x: Tensor, y: Tensor) -> bool:
+        key = x.role, x.layout, x.shape, y.role, y.shape
+        if key not in known:
+            known[key] = _may_be(x, y)
+        return known[key]
+
+    return may_be
+
+
 def _narrow(possible: dict[str, list[Tensor]]) -> None:
     """Takes away what cannot be, where each of a group has one partner in the other: what only one can have, it has."""
     changed = True
@@ -302,8 +321,7 @@ def _by_content(x: Tensor, y: Tensor, evidence: str, doubts: tuple[str, ...], us
         told.append(f"its own file says it is {y.role}")
     if x.layout is None:
         orders = orders_that_fit(x.numpy(), y.numpy())
-        if x.role is None or y.layout is None:
-            told.append("A does not declare it")
+        told.append("A does not declare it")
         return Match(x.name, y.name, x.role, (), evidence, tuple(told), tuple(orders))
     layouts = _with_usual(layouts_that_fit(x, y), x, y, usual)
     if y.layout is not None and layouts:
@@ -330,7 +348,7 @@ def _with_usual(layouts: list[Layout], x: Tensor, y: Tensor, usual: Convention) 
 
 def _fits(x: Tensor, layout: Layout, y: Tensor) -> bool:
     try:
-        return layout.check(y.shape) is None and holds(x, layout, y)
+        return layout.check(y.shape) is None and holds(x, layout, y.numpy())
     except LayoutError:
         return False
 

@@ -1,8 +1,7 @@
-"""What was learnt of a file as a dialect in the registry's TOML, and as ``--declare`` flags."""
+"""What was learnt of a file as a dialect in the registry's TOML, and as declarations for ``--declare``."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +49,7 @@ class Learnt:
         """What the reader must know before trusting a line."""
         if match.determined:
             return None
-        word = "proposal" if match.evidence == "structure" else "undetermined"
+        word = "proposal" if match.proposed else "undetermined"
         said = "; ".join(match.doubts).removeprefix("a proposal: ")
         layouts = " or ".join(map(str, match.layouts)) if len(match.layouts) > 1 else ""
         return f"{word}: {said}" + (f": {layouts}" if layouts else "")
@@ -58,7 +57,7 @@ class Learnt:
     def summary(self) -> str:
         """How far a dialect made of this is verified."""
         pairs = self.found.pairs
-        proposed = sum(match.evidence == "structure" for match in pairs)
+        proposed = sum(match.proposed for match in pairs)
         sure = sum(match.determined for match in pairs)
         parts = [f"{sure} of {len(pairs)} tensors by their values, the only explanation"]
         if len(pairs) > sure + proposed:
@@ -68,16 +67,16 @@ class Learnt:
         return ", ".join(parts)
 
 
-def declare_flags(learnt: Learnt) -> list[str]:
-    """The ``--declare`` flags that settle B, quoted for a shell; what has no layout to declare is left out."""
-    flags = []
+def declarations_of(learnt: Learnt) -> list[str]:
+    """What ``--declare`` takes to settle B; what was only proposed, or has no layout to declare, is left out."""
+    found = []
     for match in learnt.found.pairs:
         layout = learnt.layout(match)
-        if match.role is not None and layout is not None and match.evidence != "structure":
+        if match.role is not None and layout is not None and not match.proposed:
             # The first = ends the glob.
             glob = exact_glob(match.b).replace("=", "?")
-            flags.append("--declare " + shlex.quote(f"{glob}={match.role}:{layout}"))
-    return flags
+            found.append(f"{glob}={match.role}:{layout}")
+    return found
 
 
 # --- without an architecture
@@ -111,8 +110,8 @@ def _rule(learnt: Learnt, match: Match) -> str:
 def _unsaid(learnt: Learnt, head: str) -> list[str]:
     """Comments on what a dialect cannot hold."""
     lines = [f"# {printable(head)}"]
-    for side, names in (("A", learnt.found.unpaired_a), ("B", learnt.found.unpaired_b)):
-        lines += [f"# without a partner in {'BA'[side == 'B']}: {printable(name)}" for name in names]
+    for other, names in (("B", learnt.found.unpaired_a), ("A", learnt.found.unpaired_b)):
+        lines += [f"# without a partner in {other}: {printable(name)}" for name in names]
     for group in learnt.found.ambiguous:
         lines.append(f"# {group.reason}: {printable(', '.join(group.a))}; in B {printable(', '.join(group.b))}")
     return lines

@@ -73,23 +73,26 @@ def _fitting(
         return []
     found: list[Layout] = []
     seen = set()
+    # Each is read once, however many layouts are tried.
+    values, array = known.numpy(), other.numpy()
+    read = known.changed(load=lambda: values)
     for axes in orders:
         for candidate in _candidates(axes, known.layout, extents):
             key = essence(candidate, extents)
             if key in seen:
                 continue
             seen.add(key)
-            if holds(known, candidate, other):
+            if holds(read, candidate, array):
                 found.append(candidate)
                 if len(found) == MOST_FOUND:
                     return found
     return found
 
 
-def holds(known: Tensor, layout: Layout, other: Tensor) -> bool:
-    """Whether ``other``, as stored, is ``known`` rearranged to ``layout``."""
+def holds(known: Tensor, layout: Layout, array: Array) -> bool:
+    """Whether ``array`` is ``known`` rearranged to ``layout``, bit for bit."""
     rearranged = known.to(layout)
-    return rearranged.shape == other.shape and same_bits(rearranged.numpy(), other.numpy())
+    return rearranged.shape == array.shape and same_bits(rearranged.numpy(), array)
 
 
 def _orders(layout: Layout, rank: int) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import message, print_json
     from wio.diff import comparable, resolve_both
     from wio.infer import infer
-    from wio.learnt_dialect import Learnt, declare_flags
+    from wio.learnt_dialect import Learnt, declarations_of
     from wio.port import convention_of
 
     (adapter_a, a), (adapter_b, b) = source(arguments.a, None), source(arguments.b, None)
@@ -75,11 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = comparable(unknown.bundle)
     found = infer(comparable(known.bundle), bundle, usual, structure=arguments.structure)
     learnt = Learnt(found, bundle, unknown.adapter.name, usual, (a.name, b.name))
-    flags = declare_flags(learnt)
+    settling = declarations_of(learnt)
     if arguments.json:
-        print_json({**found.as_json(), "declare": flags})
+        print_json({**found.as_json(), "declare": settling})
     else:
-        _print(learnt, flags)
+        _print(learnt, settling)
     if not any(match.role for match in found.pairs):
         swap = any(tensor.role for tensor in unknown.bundle.values())
         message(
@@ -107,24 +108,24 @@ def _write(path: Path, learnt: Learnt, architecture: Any) -> None:
     message(f"wrote {path}: {learnt.summary()}; it {where}")
 
 
-def _print(learnt: Learnt, flags: list[str]) -> None:
+def _print(learnt: Learnt, settling: list[str]) -> None:
     from wio.cli.output import print_table
+    from wio.errors import printable
 
     found = learnt.found
     headings = ("A", "B", "role", "layout of B", "by", "")
     print_table(headings, ((m.a, m.b, m.role or "-", _layouts(m), m.evidence, _said(m)) for m in found.pairs))
-    for each in found.duplicates:
-        print(f"duplicate in {each.side.upper()}: {each.name} is {each.same_as}")
+    lines = [f"duplicate in {each.side.upper()}: {each.name} is {each.same_as}" for each in found.duplicates]
     for group in found.ambiguous:
-        print(f"not told apart ({group.reason}): {', '.join(group.a)}; in B {', '.join(group.b)}")
+        lines.append(f"not told apart ({group.reason}): {', '.join(group.a)}; in B {', '.join(group.b)}")
     for side, names in (("A", found.unpaired_a), ("B", found.unpaired_b)):
-        for name in names:
-            print(f"only in {side}: {name}")
+        lines += [f"only in {side}: {name}" for name in names]
     if found.left_out:
-        print(f"left out: {len(found.left_out)} tensors that are no weights, or that A does not declare")
-    if flags:
-        print("what settles B:")
-        print("\n".join(f"  {flag}" for flag in flags))
+        lines.append(f"left out: {len(found.left_out)} tensors that are no weights, or that A does not declare")
+    if settling:
+        lines += ["what settles B:", *(f"  --declare {shlex.quote(text)}" for text in settling)]
+    for line in lines:
+        print(printable(line))
     alone = "".join(
         f", {len(names)} only in {side}" for side, names in (("A", found.unpaired_a), ("B", found.unpaired_b)) if names
     )
@@ -139,4 +140,4 @@ def _said(match: Match) -> str:
     if match.determined:
         return "determined"
     said = "; ".join(match.doubts)
-    return said if match.evidence == "structure" else f"undetermined: {said}"
+    return said if match.proposed else f"undetermined: {said}"

@@ -141,7 +141,7 @@ def found_in(a: list[Tensor], b: list[Tensor], usual: Convention = NO_CONVENTION
     return infer(Bundle(a), Bundle(b), usual, **options)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_what_is_determined_is_recovered_and_the_rest_called_undetermined(data: st.DataObject) -> None:
     drawn = data.draw(st.lists(weights(), min_size=1, max_size=5))

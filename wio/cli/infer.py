@@ -116,8 +116,7 @@ def _print(learnt: Learnt, settling: list[str]) -> None:
     headings = ("A", "B", "role", "layout of B", "by", "")
     print_table(headings, ((m.a, m.b, m.role or "-", _layouts(m), m.evidence, _said(m)) for m in found.pairs))
     lines = [f"duplicate in {each.side.upper()}: {each.name} is {each.same_as}" for each in found.duplicates]
-    for group in found.ambiguous:
-        lines.append(f"not told apart ({group.reason}): {', '.join(group.a)}; in B {', '.join(group.b)}")
+    lines += [f"not told apart ({g.reason}): {', '.join(g.a)}; in B {', '.join(g.b)}" for g in found.ambiguous]
     for side, names in (("A", found.unpaired_a), ("B", found.unpaired_b)):
         lines += [f"only in {side}: {name}" for name in names]
     if found.left_out:

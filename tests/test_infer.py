@@ -272,6 +272,29 @@ def test_tensors_of_one_content_that_cannot_be_each_other_are_told_apart() -> No
     assert [(m.a, m.b, m.determined) for m in found.pairs] == [("a2", "b1", True), ("a1", "b2", True)]
 
 
+def test_what_only_one_can_be_the_others_are_not() -> None:
+    """Either array could be ``map``, whose rows may run W H C; ``plain`` can be one of them only."""
+    kernel = arrays(6, 5)
+    known = [
+        tensor("map", kernel, "dense.kernel", "(HWC)O H=2 W=3 C=1"),
+        tensor("plain", kernel, "dense.kernel", "IO"),
+    ]
+    turned = known[0].to("(WHC)O H=2 W=3 C=1").numpy()
+    found = found_in(known, [tensor("x", kernel.T.copy()), tensor("y", turned)])
+    assert [(m.a, m.b, m.determined) for m in found.pairs] == [("plain", "x", True), ("map", "y", True)]
+    # Were there a third that B lacks, either could be it.
+    more = [*known, tensor("third", kernel, "dense.kernel", "(HWC)O H=2 W=3 C=1")]
+    assert not any(m.determined for m in found_in(more, [tensor("x", kernel.T.copy()), tensor("y", turned)]).pairs)
+
+
+def test_of_layouts_that_say_the_same_the_format_s_own_is_named() -> None:
+    known = tensor("a", arrays(3, 3, 4, 1), "depthwise.kernel", "HWCM")
+    unknown = [tensor("b", known.to("(CM)1HW").numpy())]
+    for usual, said in ((adapter_named("torch").convention(), "(CM)1HW C=4 M=1"), (NO_CONVENTION, "CMHW")):
+        (match,) = found_in([known], unknown, usual).pairs
+        assert match.determined and list(map(str, match.layouts)) == [said]
+
+
 def test_zeros_of_several_roles_in_one_layer_go_by_what_names_mean_elsewhere() -> None:
     def norm(name: str, seed: int, *, known: bool) -> list[Tensor]:
         zeros = np.zeros(6, np.float32)

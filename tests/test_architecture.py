@@ -12,7 +12,10 @@ from conftest import TESTS, run_wio
 from test_cli import arrays, make
 
 from wio import plugins, registry_file
+from wio.adapter import Convention
 from wio.architecture import Architecture
+from wio.bundle import Bundle, Tensor
+from wio.dtypes import DTYPES
 from wio.errors import FormatError, NameMapError, WioError
 from wio.habit import load_habit
 from wio.network import OPERATORS
@@ -283,9 +286,28 @@ def test_habits_load(name: str) -> None:
     assert load_habit(INCEPTION.parent / "dialects" / f"{name}.toml").id == name
 
 
+def test_a_habit_says_axes_or_a_layout(tmp_path: Path) -> None:
+    rules = '[["*/w", "conv.kernel", "HWIO"], { glob = "*/v", role = "conv.kernel", layout = "WHIO flipped" }]'
+    path = tmp_path / "habit.toml"
+    path.write_text(f'id = "x"\ntitle = "x"\nadapters = []\nrules = {rules}\n')
+    array = np.zeros((5, 4, 3, 2), np.float32)
+    tensors = [Tensor(name, DTYPES["float32"], array.shape, lambda: array) for name in ("a/w", "a/v", "a/other")]
+    declared = load_habit(path).declare(Bundle(tensors), Convention.of({"conv.kernel": ("OIHW",)}))
+    assert [str(t.layout) for t in declared.values()] == ["OIHW", "WHIO flipped", "None"]
+
+
+def test_every_rule_of_a_habit_that_is_wrong_is_told(tmp_path: Path) -> None:
+    rules = '[["*", "conv.kernle"], ["*", "conv.bias", "HWIO"], { glob = "*", role = "conv.bias" }, ["*"], 3]'
+    path = tmp_path / "habit.toml"
+    path.write_text(f'id = "x"\ntitle = "x"\nadapters = []\nrules = {rules}\n')
+    with pytest.raises(FormatError) as caught:
+        load_habit(path)
+    assert [problem.tensor for problem in caught.value.problems] == [f"rules[{k}]" for k in range(5)]
+
+
 def test_the_specification_names_what_the_code_reads() -> None:
     text = (TESTS.parent / "spec" / "registry-1.md").read_text()
-    _, network, pictures, _, dialects, differences = text.split("\n## ")
+    _, network, pictures, _, dialects, differences, _ = text.split("\n## ")
     operators = next(line for line in network.split("\n\n") if line.startswith("`Input`"))
     assert set(operators.replace("`", "").split()) == OPERATORS
     rows = [row.split("|")[1] for row in dialects.splitlines() if row.startswith("| `")]

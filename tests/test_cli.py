@@ -53,7 +53,7 @@ def test_help_teaches_and_imports_nothing_heavy() -> None:
     probe = "import sys; from wio.cli.main import build_parser; build_parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert not {"numpy", "h5py", "rich", "tensorflow", "ml_dtypes", "onnxruntime", "PIL"} & set(done.stdout.split())
-    for command in ("export", "import", "convert", "inspect", "diff", "check", "verify", "adapters", "registry"):
+    for command in ("export", "import", "convert", "inspect", "diff", "check", "infer", "probe", "verify", "adapters"):
         assert "example:" in run_wio(command, "--help").stdout
     assert "exit codes" in run_wio("--help").stdout
 

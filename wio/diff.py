@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -85,7 +85,7 @@ def diff(
     if match not in ("names", "values"):
         raise UsageError(f"--match takes names or values, not {match!r}")
     resolved = open_sides((a, b), adapters, options or {}, told or Declarations())
-    left, right = (_comparable(side.bundle) for side in resolved)
+    left, right = (comparable(side.bundle) for side in resolved)
     compare = Comparison(resolved, tolerance, read_bytes=read_bytes, equal_nan=equal_nan)
     matched, only_a, only_b = _match(left, right) if match == "names" else match_by_values(left, right)
     pairs = [compare(x, y) for x, y in matched]
@@ -94,19 +94,18 @@ def diff(
     sides = ((left, only_a), (right, only_b))
     alone_a, alone_b = (tuple(name for name in names if not _no_weight(side[name])) for side, names in sides)
     left_out = tuple(name for side, names in sides for name in names if _no_weight(side[name]))
-    duplicates = tuple(
-        Duplicate(side, name, same)
-        for side, bundle in (("a", left), ("b", right))
-        for name, same in _shared(bundle).items()
+    return Difference(
+        tuple(pairs), alone_a, alone_b, left_out, tolerance is not None, tuple(duplicates_of(left, right))
     )
-    return Difference(tuple(pairs), alone_a, alone_b, left_out, tolerance is not None, duplicates)
 
 
-def _shared(bundle: Bundle) -> Mapping[str, str]:
-    """The names that share another's storage, as the adapter that read the file says."""
-    stated = bundle.metadata.get(str(bundle.metadata.get("adapter")))
-    shared = stated.get("shared") if isinstance(stated, Mapping) else None
-    return shared if isinstance(shared, Mapping) else {}
+def duplicates_of(a: Bundle, b: Bundle) -> Iterator[Duplicate]:
+    """The names that share another's storage, as the adapters that read the files say."""
+    for side, bundle in (("a", a), ("b", b)):
+        stated = bundle.metadata.get(str(bundle.metadata.get("adapter")))
+        shared = stated.get("shared") if isinstance(stated, Mapping) else None
+        for name, same in shared.items() if isinstance(shared, Mapping) else ():
+            yield Duplicate(side, name, same)
 
 
 def _no_weight(tensor: Tensor) -> bool:
@@ -114,9 +113,17 @@ def _no_weight(tensor: Tensor) -> bool:
 
 
 def open_sides(
-    paths: Sequence[Path | str], adapters: Sequence[str | None], options: Mapping[str, str], told: Declarations
+    paths: Sequence[Path | str],
+    adapters: Sequence[str | None],
+    options: Mapping[str, str],
+    told: Declarations,
+    *,
+    second_unknown: bool = False,
 ) -> list[Resolved]:
-    """The sides of a comparison. What the user declares may fit only one of them, but it must fit one."""
+    """The sides of a comparison. What the user declares may fit only one of them, but it must fit one.
+
+    With ``second_unknown`` the architecture and the dialect are those of the first.
+    """
     chosen = [adapter_named(name) if name else detect(Path(path)) for path, name in zip(paths, adapters, strict=True)]
     mine = [
         {key: value for key, value in options.items() if key in {o.name for o in adapter.options if o.reading}}
@@ -134,10 +141,12 @@ def open_sides(
     if lost:
         raise WioError(f"no tensor of either file matches {', '.join(map(repr, lost))}")
     sides = []
-    for adapter, bundle, given in zip(chosen, bundles, mine, strict=True):
+    for place, (adapter, bundle, given) in enumerate(zip(chosen, bundles, mine, strict=True)):
+        unknown = second_unknown and place == 1
         fitted = replace(
             told,
-            arch=None if bundle.metadata.get("architecture") else told.arch,
+            arch=None if unknown or bundle.metadata.get("architecture") else told.arch,
+            dialect=None if unknown else told.dialect,
             declare=tuple(text for text in told.declare if _some_match(bundle, text.partition("=")[0])),
             only=tuple(glob for glob in told.only if _some_match(bundle, glob)),
             drop=tuple(glob for glob in told.drop if _some_match(bundle, glob)),
@@ -150,7 +159,7 @@ def _some_match(bundle: Bundle, glob: str) -> bool:
     return any(fnmatchcase(name, glob) for name in bundle)
 
 
-def _comparable(bundle: Bundle) -> Bundle:
+def comparable(bundle: Bundle) -> Bundle:
     """The bundle with gates joined that its format keeps apart, so that a layer has one tensor of each role."""
     groups: dict[object, list[Tensor]] = {}
     for tensor in bundle.values():

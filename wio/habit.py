@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from wio.adapter import Convention
 from wio.bundle import Bundle, Tensor
-from wio.errors import FormatError
+from wio.errors import FormatError, Problem, WioError
 from wio.layout import Layout
-from wio.roles import check_role, same_axes
+from wio.roles import check_role, neutral, same_axes
+
+
+@dataclass(frozen=True)
+class HabitRule:
+    """What a glob on names declares: a role, and ``axes`` in the order that the format keeps for the role.
+
+    ``layout`` instead is for files that do not keep to their format's convention, or whose format has none.
+    """
+
+    glob: str
+    role: str
+    axes: Layout | None = None
+    layout: Layout | None = None
+
+    def declare(self, tensor: Tensor, convention: Convention) -> Tensor:
+        usual = convention.layouts.get(self.role, ())
+        if self.layout is not None:
+            return tensor.declared(self.role, self.layout)
+        return tensor.declared(self.role, same_axes(self.axes, usual) if self.axes else usual[0] if usual else None)
 
 
 @dataclass(frozen=True)
@@ -21,7 +42,7 @@ class Habit:
     id: str
     title: str
     adapters: tuple[str, ...]
-    rules: tuple[tuple[str, str, str | None], ...]
+    rules: tuple[HabitRule, ...]
 
     def declare(self, bundle: Bundle, convention: Convention) -> Bundle:
         """The bundle with roles from the first rule that each name matches; a tensor already declared keeps its own."""
@@ -29,25 +50,52 @@ class Habit:
         def change(tensor: Tensor) -> Tensor:
             if tensor.role is not None:
                 return tensor
-            for glob, role, axes in self.rules:
-                if fnmatchcase(tensor.name, glob):
-                    usual = convention.layouts.get(role, ())
-                    # A rule says which axes there are; in which order and direction they run, the format says.
-                    layout = same_axes(Layout.parse(axes), usual) if axes else usual[0] if usual else None
-                    return tensor.declared(role, layout)
-            return tensor
+            rule = next((rule for rule in self.rules if fnmatchcase(tensor.name, rule.glob)), None)
+            return tensor if rule is None else rule.declare(tensor, convention)
 
         return bundle.map(change)
 
 
 def load_habit(path: Path) -> Habit:
-    """Reads one TOML file under ``dialects/`` of a registry."""
+    """Reads one TOML file under ``dialects/`` of a registry; spec/registry-1.md, section 5.
+
+    FormatError names the file and every rule that is wrong.
+    """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
-        rules = tuple(
-            (str(rule[0]), check_role(str(rule[1])), str(rule[2]) if len(rule) > 2 else None)
-            for rule in document["rules"]
-        )
-        return Habit(str(document["id"]), str(document["title"]), tuple(document["adapters"]), rules)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        rows = list(document["rules"])
+        habit = Habit(str(document["id"]), str(document["title"]), tuple(map(str, document["adapters"])), ())
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path.name}: not a dialect: {error!r}") from None
+    rules, problems = [], []
+    for place, row in enumerate(rows):
+        try:
+            rules.append(_rule(row))
+        except WioError as error:
+            problems.append(Problem("file", error.message, f"rules[{place}]", error.remedy))
+    if problems:
+        raise FormatError(f"{path.name}: {len(problems)} problems", problems)
+    return replace(habit, rules=tuple(rules))
+
+
+def is_habit(path: Path) -> bool:
+    """Whether a TOML file has rules and no network; False for one that cannot be read, which its reader explains."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "rules" in document and "network" not in document
+
+
+def _rule(row: Any) -> HabitRule:
+    """A row ``[glob, role, axes]``, axes left out for the usual ones, or ``{ glob, role, layout }``."""
+    if isinstance(row, Mapping) and set(row) == {"glob", "role", "layout"}:
+        role, layout = check_role(str(row["role"])), Layout.parse(str(row["layout"]))
+        neutral(role, layout)
+        return HabitRule(str(row["glob"]), role, None, layout)
+    if isinstance(row, list) and len(row) in (2, 3):
+        role, axes = check_role(str(row[1])), Layout.parse(str(row[2])) if len(row) == 3 else None
+        if axes is not None:
+            neutral(role, axes)
+        return HabitRule(str(row[0]), role, axes)
+    raise FormatError("is neither [glob, role, axes] nor { glob, role, layout }")

@@ -21,6 +21,25 @@ def match_by_values(a: Bundle, b: Bundle) -> Matched:
     namesake, with what has its role in a layer that has a pair already, or with none. Reads every tensor that could
     have a partner.
     """
+    groups = same_content(a, b)
+    pairs = [pair for mine, theirs in groups if not is_constant(mine[0]) for pair in _paired(mine, theirs, _TELLING)]
+    layers = {(x.layer, y.layer) for x, y in pairs}
+
+    def beside_a_pair(x: Tensor, y: Tensor) -> bool:
+        return x.role is not None and x.role == y.role and (x.layer, y.layer) in layers
+
+    for mine, theirs in groups:
+        if is_constant(mine[0]):
+            pairs += _paired(mine, theirs, (_same_name, beside_a_pair))
+    used_a, used_b = {x.name for x, _ in pairs}, {y.name for _, y in pairs}
+    return pairs, [n for n in a if n not in used_a], [n for n in b if n not in used_b]
+
+
+def same_content(a: Bundle, b: Bundle) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """The tensors of both sides that hold the same values in any order, together; those without a like left out.
+
+    Reads every tensor that could have a partner.
+    """
     sizes = [{(t.dtype.name, t.size) for t in side.values()} for side in (a, b)]
     common = sizes[0] & sizes[1]
     found: list[dict[object, list[Tensor]]] = [{}, {}]
@@ -28,21 +47,11 @@ def match_by_values(a: Bundle, b: Bundle) -> Matched:
         for tensor in side.values():
             if (tensor.dtype.name, tensor.size) in common:
                 by_content.setdefault(fingerprint(tensor), []).append(tensor)
-    groups = [(mine, found[1][key]) for key, mine in found[0].items() if key in found[1]]
-    pairs = [pair for mine, theirs in groups if not _is_constant(mine[0]) for pair in _paired(mine, theirs, _TELLING)]
-    layers = {(x.layer, y.layer) for x, y in pairs}
-
-    def beside_a_pair(x: Tensor, y: Tensor) -> bool:
-        return x.role is not None and x.role == y.role and (x.layer, y.layer) in layers
-
-    for mine, theirs in groups:
-        if _is_constant(mine[0]):
-            pairs += _paired(mine, theirs, (_same_name, beside_a_pair))
-    used_a, used_b = {x.name for x, _ in pairs}, {y.name for _, y in pairs}
-    return pairs, [n for n in a if n not in used_a], [n for n in b if n not in used_b]
+    return [(mine, found[1][key]) for key, mine in found[0].items() if key in found[1]]
 
 
-def _is_constant(tensor: Tensor) -> bool:
+def is_constant(tensor: Tensor) -> bool:
+    """Whether the tensor holds one value only, which tells it from no other of its size. Reads it."""
     array = tensor.numpy()
     return bool(array.size < 2 or (array == array.flat[0]).all())
 

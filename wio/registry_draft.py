@@ -10,6 +10,7 @@ from typing import Any
 from wio.bundle import Bundle, Tensor
 from wio.network import OPERATORS, NetLayer, Network, unused_name
 from wio.parameters import PARTS, parameters_of
+from wio.toml_text import exact_glob, quoted
 
 # What the format of spec/registry-1.md knows; graphs say more of their layers, which rows need not.
 _ATTRIBUTES = (
@@ -30,19 +31,19 @@ def draft(identity: str, network: Network, bundle: Bundle, adapter: str, source:
             held.setdefault(tensor.layer, {})[tensor.role] = tensor
     network = _with_input(network)
     layers = [_completed(layer, held.get(layer.name, {})) for layer in network.layers]
-    lines = [f"id = {_text(identity)}", f"title = {_text(identity)}", "", "[network]", "layers = ["]
+    lines = [f"id = {quoted(identity)}", f"title = {quoted(identity)}", "", "[network]", "layers = ["]
     for layer, given in zip(layers, network.layers, strict=True):
         lines += _row(layer, given.op)
-    lines += ["]", "", f"[dialects.{_text(adapter)}]", f"adapters = [{_text(adapter)}]", f"title = {_text(source)}"]
-    lines += [f"source = {_text(source)}", 'verified = "TODO: by whom, and how"', 'layers = "{layer}"']
+    lines += ["]", "", f"[dialects.{quoted(adapter)}]", f"adapters = [{quoted(adapter)}]", f"title = {quoted(source)}"]
+    lines += [f"source = {quoted(source)}", 'verified = "TODO: by whom, and how"', 'layers = "{layer}"']
     named = dict(_named(Network(tuple(layers)), held))
     rest = [name for name in bundle if name not in named.values()]
     if rest:
         lines += ["drop = ["]
-        lines += [f'  [{_text(_literal(name))}, "TODO: why, or of which layer it is"],' for name in rest]
+        lines += [f'  [{quoted(exact_glob(name))}, "TODO: why, or of which layer it is"],' for name in rest]
         lines += ["]"]
-    lines += ["", f"[dialects.{_text(adapter)}.tensors]"]
-    lines += [f"{_text(canonical)} = {_text(name)}" for canonical, name in named.items()]
+    lines += ["", f"[dialects.{quoted(adapter)}.tensors]"]
+    lines += [f"{quoted(canonical)} = {quoted(name)}" for canonical, name in named.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -88,8 +89,8 @@ def _row(layer: NetLayer, op: str) -> Iterator[str]:
         yield f"  # TODO: the graph has an operator here that is called {op}"
     if op == "Input" and "sizes" not in layer.attributes:
         yield '  # TODO: its axes and sizes, as { axes = "HWC", sizes = [224, 224, 3] }'
-    inputs = "[" + ", ".join(map(_text, layer.inputs)) + "]" if len(layer.inputs) != 1 else _text(layer.inputs[0])
-    row = f"  [{_text(layer.name)}, {_text(layer.op)}, {inputs}"
+    inputs = "[" + ", ".join(map(quoted, layer.inputs)) + "]" if len(layer.inputs) != 1 else quoted(layer.inputs[0])
+    row = f"  [{quoted(layer.name)}, {quoted(layer.op)}, {inputs}"
     if layer.attributes:
         row += ", { " + ", ".join(f"{key} = {_value(value)}" for key, value in layer.attributes.items()) + " }"
     yield f"{row}],"
@@ -102,18 +103,7 @@ def _named(network: Network, held: Mapping[str, Mapping[str, Tensor]]) -> Iterat
             yield parameter.name, tensor.name
 
 
-def _literal(name: str) -> str:
-    """A glob that matches one name only."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
 def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
-    return _text(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _text(text: str) -> str:
-    """A TOML basic string: JSON's escapes are TOML's (TOML 1.0, Basic strings), but for DEL and lone surrogates."""
-    plain = "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
-    return json.dumps(plain, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return quoted(value) if isinstance(value, str) else json.dumps(value)

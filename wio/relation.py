@@ -5,7 +5,8 @@ Found by comparing values, so it is evidence; that a declaration is wrong is for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
 
@@ -26,41 +27,112 @@ MOST_AXES = 6
 def layouts_that_fit(known: Tensor, other: Tensor) -> list[Layout]:
     """The layouts under which ``other``, as stored, holds the values of ``known``, whose layout is declared.
 
-    Tried are every order of the axes and within groups, space forwards and backwards, every order of the gates; unit
-    axes where the other has some. Layouts that differ in axes of length 1 only are one. At most MOST_FOUND.
+    Tried are every order of the axes and within groups, space forwards and backwards, every order of the gates, unit
+    axes where the other has some; where none of these fits, letters grouped otherwise. Rows of unknown make-up move
+    whole. Layouts that say the same of this shape (:func:`essence`) are one. At most MOST_FOUND.
     """
     layout = known.layout
-    if layout is None or "?" in layout.letters or layout.values or known.dtype != other.dtype:
+    if layout is None or layout.values or known.dtype != other.dtype or known.size != other.size:
         return []
-    groups = [axis for axis in layout.axes if axis != "1"]
-    units = len(other.shape) - len(groups)
-    if units < 0 or len(other.shape) > MOST_AXES:
+    if len(other.shape) > MOST_AXES:
         return []
-    values, extents = other.numpy(), layout.extents(known.shape)
+    extents = layout.extents(known.shape)
+    found = _fitting(_orders(layout, len(other.shape)), known, other, extents)
+    settled = all(letter in extents for letter in layout.letters) and "?" not in layout.letters
+    if found or not settled or len(layout.letters) > MOST_AXES:
+        return found
+    return _fitting(_regrouped(layout.letters, extents, other.shape), known, other, extents)
+
+
+def layouts_of_shape(known: Tensor, shape: tuple[int, ...]) -> list[Layout]:
+    """The layouts with which ``known`` has this shape: every order of its axes; direction and gates stay. At most
+    MOST_FOUND."""
+    layout = known.layout
+    if layout is None or layout.values or len(shape) > MOST_AXES:
+        return []
+    extents = layout.extents(known.shape)
+    found: dict[object, Layout] = {}
+    for axes in _orders(layout, len(shape)):
+        candidate = next(_candidates(axes, layout, extents), None)
+        if candidate is not None and known.to(candidate).shape == shape:
+            found.setdefault(essence(candidate, extents), candidate)
+    return list(found.values())[:MOST_FOUND]
+
+
+def essence(layout: Layout, extents: Mapping[str, int]) -> tuple[object, ...]:
+    """What a layout says of a shape: two of the same essence arrange its values alike. Axes of length 1 say nothing."""
+    axes = tuple("".join(letter for letter in axis if extents.get(letter, 1) != 1) for axis in layout.axes)
+    spatial = any(extents.get(letter, 1) > 1 for letter in layout.spatial)
+    return axes, layout.flipped and spatial, layout.gates
+
+
+def _fitting(
+    orders: Iterator[tuple[str, ...]], known: Tensor, other: Tensor, extents: Mapping[str, int]
+) -> list[Layout]:
+    if known.layout is None:
+        return []
     found: list[Layout] = []
     seen = set()
-    for axes in _orders([*groups, *("1" * units)]):
-        key = tuple("".join(c for c in axis if extents.get(c, 1) != 1) for axis in axes)
-        if key in seen:
-            continue
-        seen.add(key)
-        for candidate in _candidates(axes, layout, extents):
-            rearranged = known.to(candidate)
-            if rearranged.shape == other.shape and same_bits(rearranged.numpy(), values):
+    # Each is read once, however many layouts are tried.
+    values, array = known.numpy(), other.numpy()
+    read = known.changed(load=lambda: values)
+    for axes in orders:
+        for candidate in _candidates(axes, known.layout, extents):
+            key = essence(candidate, extents)
+            if key in seen:
+                continue
+            seen.add(key)
+            if holds(read, candidate, array):
                 found.append(candidate)
                 if len(found) == MOST_FOUND:
                     return found
     return found
 
 
-def _orders(groups: list[str]) -> Iterator[tuple[str, ...]]:
-    """Every order of the axes and of the letters in them, the plainest first."""
-    for order in permutations(groups):
+def holds(known: Tensor, layout: Layout, array: Array) -> bool:
+    """Whether ``array`` is ``known`` rearranged to ``layout``, bit for bit."""
+    rearranged = known.to(layout)
+    return rearranged.shape == array.shape and same_bits(rearranged.numpy(), array)
+
+
+def _orders(layout: Layout, rank: int) -> Iterator[tuple[str, ...]]:
+    """Every order of the axes and of the letters in them, the plainest first; unit axes where the rank has room."""
+    groups = [axis for axis in layout.axes if axis != "1"]
+    if len(groups) > rank:
+        return
+    for order in permutations([*groups, *"1" * (rank - len(groups))]):
         for inner in product(*(permutations(group) for group in order)):
             yield tuple("".join(group) for group in inner)
 
 
-def _candidates(axes: tuple[str, ...], layout: Layout, extents: dict[str, int]) -> Iterator[Layout]:
+def _regrouped(letters: str, extents: Mapping[str, int], shape: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
+    """Every way to make axes of these extents out of the letters; those of length 1 go where there is room."""
+    spare = "".join(letter for letter in letters if extents[letter] == 1)
+
+    def filled(place: int, left: str) -> Iterator[tuple[str, ...]]:
+        if place == len(shape):
+            if not left:
+                yield ()
+            return
+        for count in range(len(left) + 1):
+            for chosen in permutations(left, count):
+                if math.prod(extents[letter] for letter in chosen) == shape[place]:
+                    rest = "".join(letter for letter in left if letter not in chosen)
+                    for others in filled(place + 1, rest):
+                        yield ("".join(chosen), *others)
+
+    for axes in filled(0, "".join(letter for letter in letters if extents[letter] != 1)):
+        waiting = list(spare)
+        placed = [axis or (waiting.pop(0) if waiting else "1") for axis in axes]
+        for k in reversed(range(len(placed))):
+            if waiting and placed[k] != "1":
+                placed[k] = "".join(waiting) + placed[k]
+                waiting = []
+        if not waiting:
+            yield tuple(placed)
+
+
+def _candidates(axes: tuple[str, ...], layout: Layout, extents: Mapping[str, int]) -> Iterator[Layout]:
     """Layouts with these axes: space both ways where it has an extent, gates in every order."""
     letters = layout.letters
     sizes = {letter: extents[letter] for axis in axes if len(axis) > 1 for letter in axis if letter in extents}

@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "wio.cli.inspect",
     "diff": "wio.cli.diff",
     "check": "wio.cli.check",
+    "infer": "wio.cli.infer",
     "probe": "wio.cli.probe",
     "verify": "wio.cli.verify",
     "replay": "wio.cli.replay",

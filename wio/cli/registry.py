@@ -70,11 +70,18 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    from wio.cli.output import message
+    from wio.cli.output import message, print_json
     from wio.errors import FormatError
+    from wio.habit import is_habit, load_habit
     from wio.plugins import misnamed
     from wio.registry_file import file_name, load_architecture
 
+    if is_habit(arguments.file):
+        habit = load_habit(arguments.file)
+        if arguments.json:
+            print_json({"id": habit.id, "title": habit.title, "adapters": list(habit.adapters)})
+        message(f"{arguments.file}: sound; a dialect without an architecture, {len(habit.rules)} rules")
+        return 0
     architecture = load_architecture(arguments.file)
     if wrong := misnamed(arguments.file, architecture.id):
         raise FormatError(wrong, remedy=f"rename it to {file_name(architecture.id)}")

@@ -66,6 +66,9 @@ def test_no_command_imports_one(tmp_path: Path) -> None:
         "inspect": [("inspect", KERAS, "--digests"), ("inspect", wio, "--receipt", "--json")],
         "diff": [("diff", THEANO, made), ("diff", KERAS, made, "--json")],
         "check": [("check", KERAS), ("check", wio, "--json")],
+        "infer": [("infer", THEANO, made)],
+        # What it runs networks with is its own extra, a runtime and no framework.
+        "verify": [],
         "probe": [("probe", KERAS, "conv2d_4/kernel", "--input", x, "--output", y)],
         "replay": [("replay", wio, "--source", THEANO)],
         "registry": [("registry", "list"), ("registry", "show", "inception-v4")],

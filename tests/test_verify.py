@@ -94,10 +94,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Architecture]:
     (folder / "small.toml").write_text(SMALL)
     patch = pytest.MonkeyPatch()
     patch.setenv(plugins.REGISTRY_VARIABLE, str(folder))
-    plugins.architectures.cache_clear()
     yield load_architecture(folder / "small.toml")
     patch.undo()
-    plugins.architectures.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -110,10 +110,19 @@ def _place(
         if usual is None or replace(usual, sizes=()) != replace(tensor.layout, sizes=()):
             what = f"it was declared {tensor.layout} after it was read: whether the file had it so is not recorded"
             problems.append(Problem("layout", what, tensor.name, "write it from a bundle without that declaration"))
+    elif recorded is not None and tensor.layout is not None and tensor.role is not None:
+        usual = same_axes(tensor.layout, convention.layouts.get(tensor.role, ()))
+        if usual is not None and not _same_letters(recorded, tensor.layout):
+            # Declared as another role: a convolution of as many groups as channels may be called a depthwise one.
+            recorded = usual
     if recorded is None or tensor.layout is None or recorded == tensor.layout:
         slots.append(replace(slot, copy_of=tensor.name))
     else:
         slots.append(replace(slot, layout=recorded, reason="the layout that the network's definition gives it"))
+
+
+def _same_letters(a: Layout, b: Layout) -> bool:
+    return set(a.letters) - {"1"} == set(b.letters) - {"1"}
 
 
 # --- a network made from roles

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from wio.adapters._onnx_maps import Known, Taken, integers, output_of
+from wio.adapters._onnx_maps import Known, Taken, further_output_of, integers, output_of
 from wio.adapters._onnx_messages import Function, Graph, Model, Node, Value
 from wio.adapters._onnx_uses import Made, Seen, bias_use, made_by, uses_of
 from wio.adapters._onnx_weights import Weight
@@ -170,7 +170,7 @@ class _Walk:
             found = output_of(node, Taken(every, shapes, constants, self._batch))
         scope.known[node.outputs[0]] = scope.settle(node.outputs[0], found)
         for name in node.outputs[1:]:
-            scope.known[name] = scope.settle(name, None)
+            scope.known[name] = scope.settle(name, further_output_of(node))
 
     def _constant(self, tensor: object, within: Sequence[tuple[int, int, int]]) -> Weight | None:
         place = getattr(tensor, "within", within)[-1][0]

@@ -65,6 +65,7 @@ _BROADCAST = frozenset(["Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean",
 _POOLS = frozenset(["MaxPool", "AveragePool", "LpPool"])
 _GLOBAL = frozenset(["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"])
 _REDUCE = frozenset(["ReduceMean", "ReduceMax", "ReduceSum", "ReduceMin", "ReduceL2"])
+_RECURRENT = frozenset(["LSTM", "GRU", "RNN"])
 _RESIZED = frozenset(["Pad", "Resize", "Upsample"])
 FLAT_UNKNOWN = FeatureMap(None, (None,), flat=True)
 FEATURES = FeatureMap((TIME, "C"), (None, None))
@@ -152,11 +153,16 @@ def output_of(node: Node, taken: Taken) -> Known:
         return _joined(node, taken.maps)
     if op in ("Gemm", "MatMul"):
         return _multiplied(node, taken)
-    if op in ("LSTM", "GRU", "RNN"):
+    if op in _RECURRENT:
         return FeatureMap((TIME, TIME, "C"), (None, None, None))
     if op == "Gather":
         return _gathered(node, taken)
     return None
+
+
+def further_output_of(node: Node) -> Known:
+    """What a node gives out after the first: of recurrent layers the last states, [directions, batch, units]."""
+    return FEATURES if node.op in _RECURRENT and not node.domain else None
 
 
 def _pairs(fmap: FeatureMap) -> list[tuple[str, int | None]]:

@@ -109,7 +109,9 @@ def _keras_variables(model: Any, ready: Bundle) -> dict[str, Any]:
     for layer in model.layers:
         by_leaf: dict[str, list[str]] = {}
         for name in planned.get(layer.name, []):
-            by_leaf.setdefault(name.rpartition("/")[2], []).append(name)
+            # Keras 2 says depthwise_kernel, Keras 3 kernel.
+            depthwise = name in ready and ready[name].role == "depthwise.kernel"
+            by_leaf.setdefault("kernel" if depthwise else name.rpartition("/")[2], []).append(name)
         variables: dict[str, list[Any]] = {}
         for variable in layer.weights:
             variables.setdefault(variable.name, []).append(variable)

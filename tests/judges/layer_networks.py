@@ -56,12 +56,12 @@ class Layers:
         """From channels first to channels last, or back."""
         return self.Permute((2, 3, 1) if first else (3, 1, 2), name=name)
 
-    def conv_transpose(self, filters, size, into, name):
+    def conv_transpose(self, filters, height, width, into, name):
         """A transposed convolution of stride 1; ``into`` is the size of its output, which Keras 1 wants to be told."""
         if self.version == 1:
             shape = (None, filters, *into) if self.first else (None, *into, filters)
-            return self.Deconvolution2D(filters, size, size, output_shape=shape, name=name)
-        return self.Conv2DTranspose(filters, (size, size), name=name)
+            return self.Deconvolution2D(filters, height, width, output_shape=shape, name=name)
+        return self.Conv2DTranspose(filters, (height, width), name=name)
 
     def conv_1d(self, filters, length, name):
         if self.version == 1:
@@ -78,9 +78,9 @@ class Layers:
         gate = "inner_activation" if self.version == 1 else "recurrent_activation"
         return self.LSTM(units, name=name, return_sequences=sequences, **{gate: "sigmoid"})
 
-    def gru(self, units, name=None, sequences=False):
+    def gru(self, units, name=None, sequences=False, reset_after=False):
         gate = "inner_activation" if self.version == 1 else "recurrent_activation"
-        told = {} if self.version == 1 else {"reset_after": False}
+        told = {} if self.version == 1 else {"reset_after": reset_after}
         return self.GRU(units, name=name, return_sequences=sequences, **{gate: "sigmoid"}, **told)
 
     def join(self, tensors):
@@ -109,7 +109,7 @@ def plain(k):
     x = k.conv(3, 3, 2, "conv", stride=2)(x)
     x = k.UpSampling2D(size=(2, 2))(x)
     x = k.Cropping2D(((1, 0), (0, 2)))(x)
-    x = k.conv_transpose(4, 2, (10, 11), "deconv")(x)
+    x = k.conv_transpose(4, 2, 2, (10, 11), "deconv")(x)
     x = k.MaxPooling2D((2, 2))(x)
     x = k.AveragePooling2D((2, 3), strides=(1, 2))(x)
     x = k.Dropout(0.5)(k.Flatten()(x))
@@ -239,6 +239,46 @@ def mixed_nested(k):
     return k.model(entry, k.dense(3, "last")(k.add([inner(k.turned("turn", own)(x)), beside])))
 
 
+# --- what every format holds, or refuses: tests/matrix.py has the same networks in other frameworks
+
+
+def maps(k):
+    """Kernels with unequal axes, as many channels out as in where a mistake would show in no shape."""
+    x = entry = k.image(7, 6, 3)
+    x = k.norm("norm")(k.conv(4, 3, 2, "conv")(x))
+    x = k.conv_transpose(4, 3, 2, (7, 6), "up")(k.Activation("relu")(x))
+    return k.model(entry, k.dense(5, "dense")(k.Flatten()(x)))
+
+
+def depthwise(k):
+    x = entry = k.image(7, 6, 3)
+    x = k.Activation("relu")(k.DepthwiseConv2D((3, 2), depth_multiplier=2, name="deep")(x))
+    return k.model(entry, k.dense(5, "dense")(k.Flatten()(x)))
+
+
+def tokens(k, layer):
+    entry = k.Input(shape=(TOKENS,), dtype="int32")
+    return k.model(entry, k.dense(4, "dense")(layer(k.Embedding(WORDS, 4, name="embed")(entry))))
+
+
+def lstm(k):
+    return tokens(k, k.lstm(3, "lstm"))
+
+
+def gru_before(k):
+    return tokens(k, k.gru(3, "gru"))
+
+
+def gru_after(k):
+    return tokens(k, k.gru(3, "gru", reset_after=True))
+
+
+# Of each batch of words, and of how many words.
+TOKENS, WORDS = 5, 7
+MATRIX = {each.__name__: each for each in (maps, depthwise, lstm, gru_before, gru_after)}
+# Keras 1 has no such layers, and cannot read a name list in parts (it came with 2.1.5).
+NOT_KERAS_1 = ("depthwise", "gru_after", "long_names")
+
 NETWORKS = {
     each.__name__: each
     for each in (
@@ -247,21 +287,20 @@ NETWORKS = {
     )
 }  # fmt: skip
 TRAINED = ("recurrent", "shared")
-# Keras 1 cannot read a name list in parts (it came with 2.1.5).
-KERAS_1 = tuple(name for name in NETWORKS if name != "long_names")
 
 
-def generate(keras, folder, data_format):
-    """Saves NETWORK.full.h5, NETWORK.h5 and NETWORK.npz (x, channels last, and y) for every network."""
+def generate(keras, folder, data_format, matrix=False):
+    """Saves NETWORK.full.h5, NETWORK.h5 and NETWORK.npz (x, channels last, and y) for every network of the set."""
     k = Layers(keras, data_format)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in KERAS_1 if k.version == 1 else NETWORKS:
+    networks = MATRIX if matrix else NETWORKS
+    for name in [name for name in networks if k.version > 1 or name not in NOT_KERAS_1]:
         random = np.random.RandomState(sum(map(ord, name)))
-        model = NETWORKS[name](k)
+        model = networks[name](k)
         if name in TRAINED:
             model.compile("adam", "mse") if k.version == 1 else model.compile(optimizer="adam", loss="mse")
         give_weights(keras, model, random)
-        x = random.uniform(-1, 1, (BATCH, *given_shape(model, k.first))).astype(np.float32)
+        x = given(name, model, k.first, random)
         if name in TRAINED:
             train(k, model, x, random)
         y = np.asarray(model.predict(moved(x, k.first), batch_size=BATCH))
@@ -287,6 +326,13 @@ def give_weights(keras, model, random):
         else:
             shape = keras.backend.get_value(variable).shape
             keras.backend.set_value(variable, random.uniform(low, low + 1.2, shape).astype(np.float32))
+
+
+def given(name, model, first, random):
+    """An input, channels last: words, or a map of numbers."""
+    if name in ("lstm", "gru_before", "gru_after"):
+        return random.randint(0, WORDS, (BATCH, TOKENS)).astype(np.int32)
+    return random.uniform(-1, 1, (BATCH, *given_shape(model, first))).astype(np.float32)
 
 
 def given_shape(model, first):

@@ -41,13 +41,14 @@ def main() -> int:
     parser.add_argument("--out")
     parser.add_argument("--report")
     parser.add_argument("--generate", metavar="FOLDER")
+    parser.add_argument("--matrix", action="store_true", help="those of the matrix of formats")
     parser.add_argument("--data-format", choices=["channels_first", "channels_last"], default="channels_last")
     options = parser.parse_args()
     keras = import_keras(options.backend, options.compiledir)
     if options.generate:
         import layer_networks
 
-        layer_networks.generate(keras, pathlib.Path(options.generate), options.data_format)
+        layer_networks.generate(keras, pathlib.Path(options.generate), options.data_format, options.matrix)
     if options.jobs:
         outputs, errors = do_jobs(keras, json.loads(pathlib.Path(options.jobs).read_text()))
         np.savez(options.out, **outputs)

@@ -57,7 +57,7 @@ class Habit:
 
 
 def load_habit(path: Path) -> Habit:
-    """Reads one TOML file under ``dialects/`` of a registry; spec/registry-1.md, section 5.
+    """Reads one TOML file under ``dialects/`` of a registry; spec/registry-1.md, section 6.
 
     FormatError names the file and every rule that is wrong.
     """

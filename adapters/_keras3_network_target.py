@@ -14,12 +14,12 @@ from wio.adapters._keras3_network import OPERATORS, keras_network
 from wio.adapters._keras3_pieces import Piece, Pieces
 from wio.adapters._keras3_target import FACTS
 from wio.adapters._keras3_tree import VARS
+from wio.architectures.parameters import PARTS
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
 from wio.execution import Execution, execution, rows_reason, weights_dtype
 from wio.layout import Layout
 from wio.network import Network
-from wio.parameters import PARTS
 from wio.roles import NOT_WEIGHTS, same_axes
 
 # The version whose files these are like; no clock enters into them.

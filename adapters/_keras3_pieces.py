@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from wio.architectures.parameters import PARTS
 from wio.errors import FormatError
 from wio.execution import Execution, Run, sizes
 from wio.network import FeatureMap, NetLayer, Network
-from wio.parameters import PARTS
 
 _OPERATIONS = "keras.src.ops.numpy"
 

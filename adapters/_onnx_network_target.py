@@ -8,12 +8,12 @@ from typing import Any
 from wio.adapter import Convention, Slot, Target
 from wio.adapters._onnx_convention import CONVENTION
 from wio.adapters._onnx_nodes import GRAPH, IR_VERSION, OPERATORS, OPSET, graph
+from wio.architectures.parameters import CHANGES_NOTHING, PARTS, Part
 from wio.bundle import Bundle, Synthesis, Tensor, synthesised
 from wio.errors import Problem
 from wio.execution import Execution, Run, execution, rows_reason, sizes, weights_dtype
 from wio.layout import Layout
 from wio.network import Network
-from wio.parameters import CHANGES_NOTHING, PARTS, Part
 from wio.roles import NOT_WEIGHTS, same_axes
 
 WEIGHTS_ALONE = "--option graph=none writes the weights alone"

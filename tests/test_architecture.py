@@ -11,16 +11,17 @@ import pytest
 from conftest import TESTS, run_wio
 from test_cli import arrays, make
 
-from wio import plugins, registry_file
+from wio import plugins
 from wio.adapter import Convention
-from wio.architecture import Architecture
+from wio.architectures import registry_file
+from wio.architectures.architecture import Architecture
+from wio.architectures.habit import load_habit
+from wio.architectures.registry_file import load_architecture
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES
 from wio.errors import FormatError, NameMapError, WioError
-from wio.habit import load_habit
 from wio.network import OPERATORS
 from wio.port import Declarations, open_resolved
-from wio.registry_file import load_architecture
 
 INCEPTION = TESTS.parent / "registry" / "inception_v4.toml"
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import run_wio
 from test_cli import arrays, make
 
-from wio.comparison import Tolerance
-from wio.diff import diff
+from wio.comparing.comparison import Tolerance
+from wio.comparing.diff import diff
 from wio.errors import WioError
 from wio.port import Declarations
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from test_cli import arrays, make
 
 from wio.adapter import Convention
+from wio.architectures.habit import load_habit
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import dtype_of
-from wio.habit import load_habit
-from wio.infer import Inference, infer
+from wio.inferring.infer import Inference, infer
+from wio.inferring.learnt_dialect import Learnt, habit_text
 from wio.layout import Layout
-from wio.learnt_dialect import Learnt, habit_text
 from wio.plugins import adapter_named
 
 KINDS = (

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from wio.dialect import Dialect, LayerRule
+from wio.architectures.dialect import Dialect, LayerRule
+from wio.architectures.name_pattern import Pattern
 from wio.errors import NameMapError
-from wio.name_pattern import Pattern
 from wio.network import NetLayer, Network
 
 LITERALS = st.text("ab/._-1", max_size=4)

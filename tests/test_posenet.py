@@ -25,7 +25,7 @@ from conftest import TESTS, judge_python, run_wio
 from tf_judge import save_v2, tensorflow
 
 import wio
-from wio.registry_file import load_architecture
+from wio.architectures.registry_file import load_architecture
 
 pytestmark = pytest.mark.xdist_group("posenet")
 

@@ -11,7 +11,7 @@ from wio.cli.main import main
 from wio.dtypes import DTYPES
 from wio.errors import UsageError
 from wio.layout import Layout
-from wio.probe import probe
+from wio.probing.probe import probe
 
 FLOAT = DTYPES["float32"]
 

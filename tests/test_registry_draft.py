@@ -11,7 +11,7 @@ from conftest import run_wio
 from onnx import helper, numpy_helper
 
 import wio
-from wio.registry_file import load_architecture
+from wio.architectures.registry_file import load_architecture
 
 
 def onnx_model(path: Path, height: int | str) -> Path:

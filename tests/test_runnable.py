@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras3_judge import load as load_keras
 
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
 from wio.bundle import Bundle
 from wio.dtypes import DTYPES
 from wio.errors import PlanError
@@ -28,7 +28,7 @@ from wio.network import NetLayer, Network
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named, architecture_named
 from wio.roles import neutral
-from wio.runnable import write_onnx
+from wio.running.runnable import write_onnx
 
 # Every operator; H, W and C differ wherever a map is flattened, and ends are cut off where sizes are rounded up.
 MANY = """

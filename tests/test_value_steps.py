@@ -14,15 +14,15 @@ from keras3_judge import keras, randomize, save
 from test_cli import arrays, make
 
 import wio
+from wio.architectures.network_changes import changed
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES
 from wio.errors import PlanError, UsageError, WioError
 from wio.layout import Layout
 from wio.network import NetLayer, Network
-from wio.network_changes import changed
 from wio.plan import Plan
-from wio.value_arithmetic import rounded
-from wio.value_steps import STEPS, apply_requests, parse_request
+from wio.values.arithmetic import rounded
+from wio.values.steps import STEPS, apply_requests, parse_request
 
 Layers = Callable[[Any], list[Any]]
 

@@ -24,15 +24,15 @@ from conftest import TESTS, run_wio
 from PIL import Image
 
 from wio import plugins
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
+from wio.architectures.registry_file import load_architecture
 from wio.bundle import Bundle
 from wio.container_writer import save
 from wio.dtypes import DTYPES
 from wio.errors import FormatError, UsageError
-from wio.network_input import array_input, decoded, picture_input, random_input
 from wio.port import Declarations, import_into
-from wio.registry_file import load_architecture
-from wio.verify import Bound, verify
+from wio.running.network_input import array_input, decoded, picture_input, random_input
+from wio.running.verify import Bound, verify
 
 # Kernels are square, and so is the map that is flattened: no shape tells H from W, or rows from rows.
 SMALL = """
@@ -282,8 +282,8 @@ def test_values_that_are_not_finite_agree_with_nothing(written: Path, tmp_path: 
 
 
 def test_maps_are_compared_a_few_at_a_time(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wio import verify as module
-    from wio.onnx_session import OnnxSession
+    from wio.running import verify as module
+    from wio.running.onnx_session import OnnxSession
 
     asked: list[int] = []
     run = OnnxSession.run

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
+from wio.architectures.parameters import parameters_of
+from wio.architectures.registry_file import load_architecture
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import dtype_of
 from wio.layout import Layout
 from wio.network import NetLayer, Network
-from wio.parameters import parameters_of
-from wio.registry_file import load_architecture
 
 
 def architecture(folder: Path, rows: str, name: str = "made-up") -> Architecture:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wio.api import save as save
     from wio.bundle import Bundle as Bundle
     from wio.bundle import Tensor as Tensor
-    from wio.diff import diff as diff
+    from wio.comparing.diff import diff as diff
     from wio.errors import WioError as WioError
     from wio.layout import Layout as Layout
     from wio.live import load_into as load_into
@@ -30,7 +30,7 @@ _HOMES = {
     "save": "wio.api",
     "export": "wio.api",
     "import_into": "wio.api",
-    "diff": "wio.diff",
+    "diff": "wio.comparing.diff",
     "load_into": "wio.live",
     "Bundle": "wio.bundle",
     "Tensor": "wio.bundle",

@@ -10,11 +10,11 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from wio.architectures.parameters import Part
 from wio.bundle import Bundle
 from wio.errors import Problem
 from wio.layout import Layout
 from wio.network import TIME, FeatureMap, NetLayer, Network
-from wio.parameters import Part
 from wio.roles import NOT_WEIGHTS
 
 # What these do, they do in training only; a network that is run has their input in their place.

@@ -13,7 +13,7 @@ from wio.layout import Layout
 from wio.ops import Op, rearrange
 from wio.recurrent import RecurrentLayers, family, is_recurrent
 from wio.recurrent_weights import assembled, bias_step, left_behind, regrouped
-from wio.value_step import BIASES, ValueStep
+from wio.values.step import BIASES, ValueStep
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from wio.adapter import Adapter
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
+from wio.architectures.habit import Habit, load_habit
+from wio.architectures.registry_file import file_name, load_architecture
 from wio.bundle import Bundle
 from wio.errors import AdapterError, WioError, printable
-from wio.habit import Habit, load_habit
 from wio.network import Network
-from wio.registry_file import file_name, load_architecture
 
 ADAPTERS = "wio.adapters"
 REGISTRY = "wio.registry"

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wio.adapter import Adapter, Convention, Slot, Target
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
+from wio.architectures.dialect import Dialect
+from wio.architectures.network_changes import changed
 from wio.bundle import Bundle, Tensor
 from wio.container_writer import save
-from wio.dialect import Dialect
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
 from wio.layout import Layout
 from wio.metadata import detached
-from wio.network_changes import changed
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
-from wio.value_step import ValueStep
-from wio.value_steps import apply_requests, parse_request
+from wio.values.step import ValueStep
+from wio.values.steps import apply_requests, parse_request
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
 from wio.bundle import Bundle
 from wio.checks.finding import NOTE, WARNING, Finding, listed
 

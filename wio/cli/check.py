@@ -18,7 +18,7 @@ from wio.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from wio.check import Checked
+    from wio.checks.check import Checked
 
 _EXAMPLE = """\
   wio check model.h5
@@ -42,7 +42,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from wio.check import check
+    from wio.checks.check import check
     from wio.cli.output import Progress, print_json
 
     adapter, path = source(arguments.file, arguments.source_adapter)

@@ -18,7 +18,7 @@ from wio.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from wio.comparison import Pair
+    from wio.comparing.comparison import Pair
 
 _EXAMPLE = """\
   wio diff inception_v4.ckpt inception_v4.h5 --arch inception-v4
@@ -56,8 +56,8 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import print_json, print_table
-    from wio.comparison import Tolerance
-    from wio.diff import diff
+    from wio.comparing.comparison import Tolerance
+    from wio.comparing.diff import diff
 
     (adapter_a, a), (adapter_b, b) = source(arguments.a, None), source(arguments.b, None)
     tolerance = None
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.html is not None:
         from wio.atomic import atomic_output
-        from wio.report import diff_page
+        from wio.comparing.report import diff_page
 
         with atomic_output(arguments.html) as temporary:
             temporary.write_text(diff_page(found, a.name, b.name), "utf-8")

@@ -19,8 +19,8 @@ from wio.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from wio.infer import Match
-    from wio.learnt_dialect import Learnt
+    from wio.inferring.infer import Match
+    from wio.inferring.learnt_dialect import Learnt
 
 _EXAMPLE = """\
   wio infer model.h5 model.ckpt
@@ -62,9 +62,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import message, print_json
-    from wio.diff import comparable, open_sides
-    from wio.infer import infer
-    from wio.learnt_dialect import Learnt, declarations_of
+    from wio.comparing.diff import comparable, open_sides
+    from wio.inferring.infer import infer
+    from wio.inferring.learnt_dialect import Learnt, declarations_of
     from wio.port import convention_of
 
     (adapter_a, a), (adapter_b, b) = source(arguments.a, None), source(arguments.b, None)
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(path: Path, learnt: Learnt, architecture: Any) -> None:
     from wio.atomic import atomic_output
     from wio.cli.output import message
-    from wio.learnt_dialect import dialect_section, habit_text
+    from wio.inferring.learnt_dialect import dialect_section, habit_text
     from wio.plugins import architecture_named
 
     if architecture is None:

@@ -18,7 +18,7 @@ from wio.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from wio.probe import Verdict
+    from wio.probing.probe import Verdict
 
 MOST_SHOWN = 12
 _EXAMPLE = """\
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import print_json
     from wio.errors import UsageError
     from wio.port import open_resolved
-    from wio.probe import probe
+    from wio.probing.probe import probe
 
     adapter, path = source(arguments.file, arguments.source_adapter)
     bundle = open_resolved(path, adapter, key_values(arguments.source_options), declarations(arguments)).bundle

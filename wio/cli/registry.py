@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wio.cli.arguments import Commands, add_command, add_json, key_values, source
 
 if TYPE_CHECKING:
-    from wio.architecture import Architecture
+    from wio.architectures.architecture import Architecture
 
 _EXAMPLE = """\
   wio registry list
@@ -70,11 +70,11 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 
 def run_check(arguments: argparse.Namespace) -> int:
+    from wio.architectures.habit import is_habit, load_habit
+    from wio.architectures.registry_file import file_name, load_architecture
     from wio.cli.output import message, print_json
     from wio.errors import FormatError
-    from wio.habit import is_habit, load_habit
     from wio.plugins import misnamed
-    from wio.registry_file import file_name, load_architecture
 
     if is_habit(arguments.file):
         habit = load_habit(arguments.file)
@@ -91,12 +91,12 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def run_new(arguments: argparse.Namespace) -> int:
+    from wio.architectures.registry_draft import draft
+    from wio.architectures.registry_file import load_architecture
     from wio.atomic import atomic_output
     from wio.cli.output import message
     from wio.errors import WioError
     from wio.plugins import open_bundle
-    from wio.registry_draft import draft
-    from wio.registry_file import load_architecture
 
     adapter, path = source(arguments.model, None)
     options = key_values(arguments.options)

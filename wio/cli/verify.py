@@ -22,7 +22,7 @@ from wio.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from wio.verify import Compared, Verification
+    from wio.running.verify import Compared, Verification
 
 _EXAMPLE = """\
   wio verify inception_v4.ckpt inception_v4.h5 --arch inception-v4
@@ -76,7 +76,7 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import print_json
     from wio.plugins import architecture_named
-    from wio.verify import Bound, verify
+    from wio.running.verify import Bound, verify
 
     files = [source(each, None) for each in (arguments.a, arguments.b) if each is not None]
     bound = None

@@ -12,13 +12,13 @@ from typing import Any
 
 from wio.adapter import Convention
 from wio.bundle import Bundle, Tensor
-from wio.diff import Duplicate, duplicates_of
+from wio.comparing.diff import Duplicate, duplicates_of
+from wio.comparing.matching import is_constant
+from wio.comparing.relation import essence, holds, layouts_of_shape, layouts_that_fit, orders_that_fit
 from wio.errors import LayoutError
-from wio.infer_pairing import Ambiguous, Paired, gates_apart, pairs_by_content
-from wio.infer_structure import propose
+from wio.inferring.pairing import Ambiguous, Paired, gates_apart, pairs_by_content
+from wio.inferring.structure import propose
 from wio.layout import Layout
-from wio.matching import is_constant
-from wio.relation import essence, holds, layouts_of_shape, layouts_that_fit, orders_that_fit
 from wio.roles import NOT_WEIGHTS, same_axes
 
 STRUCTURE = "structure"

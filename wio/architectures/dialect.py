@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wio.name_pattern import Pattern
+from wio.architectures.name_pattern import Pattern
 from wio.network import NetLayer, Network
 
 Words = Mapping[str, Mapping[str, str]]

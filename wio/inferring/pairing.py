@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from wio.bundle import Bundle, Tensor
+from wio.comparing.matching import is_constant, same_content
+from wio.comparing.relation import layouts_that_fit, orders_that_fit
 from wio.gates import take_gates
-from wio.matching import is_constant, same_content
-from wio.relation import layouts_that_fit, orders_that_fit
 
 CONTENT, LAYER = "content", "layer"
 Likeness = Callable[[Tensor, Tensor], bool]

@@ -8,22 +8,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
+from wio.architectures.dialect import Difference
+from wio.architectures.parameters import PARTS
 from wio.bundle import Bundle, Tensor
-from wio.dialect import Difference
-from wio.diff import open_sides
+from wio.comparing.diff import open_sides
 from wio.dtypes import DTYPES
 from wio.errors import UsageError, WioError
 from wio.execution import execution
 from wio.lazy import np
 from wio.metadata import epsilon_of
 from wio.network import OPERATORS, Network
-from wio.network_input import NetworkInput, array_input, picture_input, random_input
-from wio.onnx_session import OnnxSession
-from wio.parameters import PARTS
 from wio.plugins import architecture_named, own_network
 from wio.port import Declarations, Resolved
-from wio.runnable import write_onnx
+from wio.running.network_input import NetworkInput, array_input, picture_input, random_input
+from wio.running.onnx_session import OnnxSession
+from wio.running.runnable import write_onnx
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]

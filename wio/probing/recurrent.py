@@ -7,7 +7,7 @@ from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
 
 from wio.layout import Layout
-from wio.reading import Reading, Recording
+from wio.probing.reading import Reading, Recording
 
 if TYPE_CHECKING:
     import numpy as np

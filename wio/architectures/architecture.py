@@ -12,18 +12,18 @@ from glob import escape
 from typing import Any
 
 from wio.adapter import Convention
+from wio.architectures.dialect import Deviation, Dialect
+from wio.architectures.network_changes import changed, slices_of
+from wio.architectures.parameters import Parameter, outputs_of, parameters_of
+from wio.architectures.preprocessing import Classes, Preprocessing
+from wio.architectures.spelling import Fill, Spelling
 from wio.bundle import Bundle, Tensor
-from wio.dialect import Deviation, Dialect
 from wio.dtypes import DTYPES
 from wio.errors import FormatError, NameMapError, Problem
 from wio.layout import Layout
 from wio.network import NetLayer, Network
-from wio.network_changes import changed, slices_of
-from wio.parameters import Parameter, outputs_of, parameters_of
-from wio.preprocessing import Classes, Preprocessing
 from wio.roles import NOT_WEIGHTS, same_axes
-from wio.spelling import Fill, Spelling
-from wio.value_step import Request
+from wio.values.step import Request
 
 
 class Architecture:

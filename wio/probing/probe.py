@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from wio.bundle import Bundle, Tensor
 from wio.errors import UsageError
 from wio.layout import Layout
-from wio.probe_dense import dense_readings
-from wio.probe_recurrent import recurrent_readings
-from wio.probe_spatial import spatial_readings
-from wio.reading import FITTED, Reading, Recording
+from wio.probing.dense import dense_readings
+from wio.probing.reading import FITTED, Reading, Recording
+from wio.probing.recurrent import recurrent_readings
+from wio.probing.spatial import spatial_readings
 
 if TYPE_CHECKING:
     import numpy as np

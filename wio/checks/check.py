@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from wio.adapter import Adapter
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
+from wio.architectures.network_changes import changed
 from wio.bundle import Bundle
 from wio.checks import against, deviations, graph, mapping, values
 from wio.checks.finding import NOTE, SEVERITIES, Finding
 from wio.checks.mapping import BY_THE_USER
 from wio.errors import NameMapError
-from wio.network_changes import changed
 from wio.plugins import architecture_named, open_bundle, own_network
 from wio.port import Declarations, Resolved, resolve
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from wio.architectures.parameters import PARTS, parameters_of
+from wio.architectures.toml_text import exact_glob, quoted
 from wio.bundle import Bundle, Tensor
 from wio.network import OPERATORS, NetLayer, Network, unused_name
-from wio.parameters import PARTS, parameters_of
-from wio.toml_text import exact_glob, quoted
 
 # What the format of spec/registry-1.md knows; graphs say more of their layers, which rows need not.
 _ATTRIBUTES = (

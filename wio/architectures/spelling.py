@@ -9,13 +9,13 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from wio.architectures.dialect import Dialect, Difference
+from wio.architectures.network_changes import slice_of
+from wio.architectures.parameters import CHANGES_NOTHING, Parameter, outputs_of, parameters_of
 from wio.bundle import Synthesis, Tensor, synthesised
-from wio.dialect import Dialect, Difference
 from wio.dtypes import DType
 from wio.errors import Problem
 from wio.network import FeatureMap, NetLayer, Network
-from wio.network_changes import slice_of
-from wio.parameters import CHANGES_NOTHING, Parameter, outputs_of, parameters_of
 
 
 @dataclass(frozen=True)

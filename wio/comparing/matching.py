@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from wio.bundle import Bundle, Tensor
-from wio.comparison import CHANGED, FOLDED, Pair
-from wio.fingerprint import fingerprint
-from wio.folding import batch_norms, biases_by_layer, fold_between
+from wio.comparing.comparison import CHANGED, FOLDED, Pair
+from wio.comparing.fingerprint import fingerprint
+from wio.comparing.folding import batch_norms, biases_by_layer, fold_between
 
 Matched = tuple[list[tuple[Tensor, Tensor]], list[str], list[str]]
 

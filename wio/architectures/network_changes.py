@@ -2,7 +2,7 @@
 
 A bundle names its architecture, whose network no longer is that of the weights once a batch norm is folded or outputs
 are dropped. Each record is an object with ``kind`` and ``layer`` and the numbers and names that its step was made with
-(:class:`wio.value_step.ValueStep`).
+(:class:`wio.values.step.ValueStep`).
 """
 
 from __future__ import annotations

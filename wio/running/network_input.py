@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
 from wio.errors import FormatError, UsageError, WioError
 from wio.lazy import np
 from wio.network import NetLayer

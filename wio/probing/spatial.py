@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wio.errors import UsageError
 from wio.layout import SPATIAL, Layout
-from wio.reading import Reading, Recording
+from wio.probing.reading import Reading, Recording
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,15 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wio.architecture import Architecture
-from wio.dialect import Dialect, Difference, LayerRule, Slice, Words
+from wio.architectures.architecture import Architecture
+from wio.architectures.dialect import Dialect, Difference, LayerRule, Slice, Words
+from wio.architectures.name_pattern import Pattern
+from wio.architectures.network_rows import Rows
+from wio.architectures.parameters import PARTS
+from wio.architectures.preprocessing import Classes, Preprocessing
 from wio.errors import FormatError, NameMapError, Problem, WioError, did_you_mean
 from wio.layout import Layout
-from wio.name_pattern import Pattern
 from wio.network import OPERATORS, Network
-from wio.network_rows import Rows
-from wio.parameters import PARTS
-from wio.preprocessing import Classes, Preprocessing
 from wio.roles import check_role
 
 Value = TypeVar("Value")

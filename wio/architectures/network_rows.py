@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from wio.architectures.parameters import REQUIRED
 from wio.errors import Problem, WioError, did_you_mean
 from wio.network import OPERATORS, NetLayer, Network
-from wio.parameters import REQUIRED
 
 MAX_LAYERS = 100_000
 _MOST_NESTED = 8

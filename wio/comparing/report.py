@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from wio.comparison import SEVERITY, Pair
-from wio.diff import Difference
+from wio.comparing.comparison import SEVERITY, Pair
+from wio.comparing.diff import Difference
 from wio.errors import printable
 
 _STYLE = """

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wio.bundle import Tensor
+from wio.comparing.fingerprint import fingerprint
+from wio.comparing.relation import MOST_FOUND, layouts_that_fit, orders_that_fit, same_bits
 from wio.errors import LayoutError
-from wio.fingerprint import fingerprint
 from wio.port import Resolved, convention_of
-from wio.relation import MOST_FOUND, layouts_that_fit, orders_that_fit, same_bits
 from wio.roles import neutral, same_axes
 
 if TYPE_CHECKING:

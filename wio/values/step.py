@@ -12,7 +12,7 @@ from wio.dtypes import DType
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
 from wio.metadata import epsilon_of, is_number, layer_records
-from wio.value_arithmetic import rounded
+from wio.values.arithmetic import rounded
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
+from wio.architectures.network_changes import changed
 from wio.bundle import Bundle
-from wio.network_changes import changed
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named
 

@@ -16,8 +16,8 @@ from wio.bundle import Synthesis, Tensor
 from wio.errors import LayoutError, Problem, UsageError, WioError
 from wio.layout import Layout
 from wio.lazy import np
-from wio.value_arithmetic import inverse_deviation, output_channels, scaled_outputs
-from wio.value_step import BIASES, KERNELS, Layers, Request, ValueStep, beside, computed
+from wio.values.arithmetic import inverse_deviation, output_channels, scaled_outputs
+from wio.values.step import BIASES, KERNELS, Layers, Request, ValueStep, beside, computed
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]

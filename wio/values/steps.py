@@ -11,14 +11,14 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from wio.batch_norm_steps import Made, epsilon, fold_batch_norm, fold_bias, square, synthesise, unscale
+from wio.architectures.network_changes import CHANGING, changes_of
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES
 from wio.errors import LayoutError, PlanError, Problem, UsageError, WioError
 from wio.metadata import detached, unscaled, with_epsilon, with_tensors
-from wio.network_changes import CHANGING, changes_of
-from wio.value_arithmetic import FLOATS, holds, rounded
-from wio.value_step import BIASES, KERNELS, Layers, Request, ValueStep
+from wio.values.arithmetic import FLOATS, holds, rounded
+from wio.values.batch_norm_steps import Made, epsilon, fold_batch_norm, fold_bias, square, synthesise, unscale
+from wio.values.step import BIASES, KERNELS, Layers, Request, ValueStep
 
 if TYPE_CHECKING:
     import numpy as np

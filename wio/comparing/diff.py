@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from wio.bundle import Bundle, Tensor
-from wio.comparison import CLOSE, EQUAL, SEVERITY, Comparison, Pair, Tolerance
+from wio.comparing.comparison import CLOSE, EQUAL, SEVERITY, Comparison, Pair, Tolerance
+from wio.comparing.matching import match_by_values, with_folds
 from wio.errors import UsageError, WioError
 from wio.gates import join_gates
-from wio.matching import match_by_values, with_folds
 from wio.plugins import adapter_named, detect
 from wio.port import Declarations, Resolved, resolve
 from wio.roles import NOT_WEIGHTS

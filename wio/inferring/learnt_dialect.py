@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wio.adapter import Convention
-from wio.architecture import Architecture
+from wio.architectures.architecture import Architecture
+from wio.architectures.parameters import Parameter
+from wio.architectures.toml_text import exact_glob, quoted
 from wio.bundle import Bundle
+from wio.comparing.relation import essence
 from wio.errors import printable
-from wio.infer import Inference, Match
+from wio.inferring.infer import Inference, Match
 from wio.layout import Layout
-from wio.parameters import Parameter
-from wio.relation import essence
 from wio.roles import neutral, same_axes
-from wio.toml_text import exact_glob, quoted
 
 _SEPARATORS = "/._"
 Named = Sequence[tuple[Parameter, str]]

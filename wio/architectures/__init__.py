@@ -1,0 +1,1 @@
+"""Networks as data: the registry's files, and the dialects that name their weights."""

@@ -1,0 +1,1 @@
+"""Whether two weight files hold the same network, and where they part."""

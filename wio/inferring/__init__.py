@@ -1,0 +1,1 @@
+"""Names and layouts learnt from two files of the same weights."""

@@ -1,0 +1,1 @@
+"""How a kernel is laid out, decided by computing."""

@@ -1,0 +1,1 @@
+"""Steps that change numbers, done where they are declared."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +123,8 @@ def on_threads(work: Callable[[], None], nbytes: int, threads: int | None = None
     if not more:
         work()
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(more) as others:
         futures = [others.submit(work) for _ in range(more)]
         work()

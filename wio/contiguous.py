@@ -44,7 +44,7 @@ def contiguous(array: Array, threads: int | None = None) -> Array:
         if any(stride < 0 for stride in array.strides):
             # An axis of length 1 may run backwards in an array that NumPy calls contiguous; torch refuses it.
             return array.copy()
-        return np.ascontiguousarray(array).reshape(array.shape)
+        return np.ascontiguousarray(array) if array.shape else array
     result = np.empty(array.shape, array.dtype)
     # As unsigned numbers, which NumPy copies with loops of their own; bfloat16 and its like go one call a value.
     unsigned = np.dtype(f"u{array.itemsize}")
@@ -68,8 +68,10 @@ def tile_order(array: Array) -> tuple[int, ...] | None:
     order in which they are to be written; or along the last axis, which is written side by side, and the others are
     taken in the order in which they lie.
     """
+    if array.nbytes < _LEAST_BYTES or array.itemsize not in (1, 2, 4, 8) or array.dtype.hasobject:
+        return None
     axes = [axis for axis in range(array.ndim) if array.shape[axis] > 1]
-    if array.nbytes < _LEAST_BYTES or array.itemsize not in (1, 2, 4, 8) or array.dtype.hasobject or len(axes) < 2:
+    if len(axes) < 2:
         return None
     as_they_lie = sorted(axes, key=lambda axis: -abs(array.strides[axis]))
     if as_they_lie[-1] == axes[-1] or not all(array.strides[axis] for axis in axes):

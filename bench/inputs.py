@@ -34,7 +34,8 @@ class Inputs:
         """The Inception-V4 checkpoints of the tests, 172 MB, in V1 and V2, written by TensorFlow in its own process."""
         code = (
             "import inception_v4_slim, inception_v4_weights, json, pathlib, sys;"
-            "made = inception_v4_slim.write_checkpoints(inception_v4_weights.make_variables(), pathlib.Path(sys.argv[1]));"
+            "variables, folder = inception_v4_weights.make_variables(), pathlib.Path(sys.argv[1]);"
+            "made = inception_v4_slim.write_checkpoints(variables, folder);"
             "print(json.dumps({k: str(v) for k, v in made.items()}))"
         )
         command = [sys.executable, "-c", code, str(self.folder)]
@@ -84,7 +85,7 @@ class Inputs:
 
 
 def kernels(nbytes: int, channels: int) -> Bundle:
-    """Convolutions of 3x3 over ``channels`` channels, with biases, of about so many bytes. Values are made when read."""
+    """Convolutions of 3x3 over ``channels`` channels, with biases, of about so many bytes; made when they are read."""
     count = max(1, nbytes // (9 * channels * channels * 4))
     tensors = []
     for k in range(count):

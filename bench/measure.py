@@ -19,7 +19,7 @@ Command = Sequence[str]
 
 @dataclass(frozen=True)
 class Cost:
-    """``wall`` and ``cpu`` (user and system) in seconds; ``anonymous``: the peak of RssAnon in bytes, 0 if not watched."""
+    """``wall`` and ``cpu`` (user and system) in seconds; ``anonymous``: the peak of RssAnon in bytes, if watched."""
 
     wall: float
     cpu: float
@@ -35,7 +35,7 @@ def wio(*arguments: object) -> list[str]:
 
 
 def run(command: Command, *, watch: bool = False, inner: bool = False) -> Cost:
-    """One process. ``inner``: it measures itself and prints its cost as JSON, last, so that its set-up does not count."""
+    """One process. ``inner``: it measures itself and prints its cost as JSON, last; its set-up does not count."""
     # What an earlier run left to be written must not be paid for by this one: wio syncs its file, peers may not.
     os.sync()
     started = time.perf_counter()
@@ -65,12 +65,12 @@ def _anonymous(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
 
 
-def interleaved(commands: Sequence[Command], runs: int, inner: Sequence[bool] = (), *, watch: bool = False) -> list[list[Cost]]:
+def interleaved(commands: Sequence[Command], runs: int, inner: Sequence[bool] = ()) -> list[list[Cost]]:
     """The costs of each command, which take turns: what disturbs the machine disturbs them all."""
     costs: list[list[Cost]] = [[] for _ in commands]
     for _ in range(runs):
         for k, command in enumerate(commands):
-            costs[k].append(run(command, watch=watch, inner=bool(inner) and inner[k]))
+            costs[k].append(run(command, inner=bool(inner) and inner[k]))
     return costs
 
 

@@ -27,7 +27,7 @@ JOBS = ("starting", "rearranging", "inspecting", "reading", "comparing", "import
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fast", action="store_true", help="64 MB in place of 1 GB and of 8, 10,000 tensors, three runs")
+    parser.add_argument("--fast", action="store_true", help="64 MB for 1 GB and for 8, 10,000 tensors, three runs")
     parser.add_argument("--only", nargs="+", choices=JOBS, default=JOBS, metavar="JOB", help=", ".join(JOBS))
     parser.add_argument("--runs", type=int, help="runs of each pair, 5 by default")
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")

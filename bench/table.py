@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from pathlib import Path
 
 from measure import Cost, median
 
@@ -36,7 +35,13 @@ class Row:
 
 
 def ratio(
-    job: str, against: str, costs: Sequence[Sequence[Cost]], sense: str, target: float, clock: str = "wall", note: str = ""
+    job: str,
+    against: str,
+    costs: Sequence[Sequence[Cost]],
+    sense: str,
+    target: float,
+    clock: str = "wall",
+    note: str = "",
 ) -> Row:
     """A row of pairs (wio first). ``>=``: how many times as fast wio is; ``<=``: how many times as long it takes."""
     pick: Callable[[Cost], float] = (lambda c: c.wall) if clock == "wall" else (lambda c: c.cpu)
@@ -66,7 +71,9 @@ def text(rows: Sequence[Row]) -> str:
     heads = ("job", "against", "wio", "peer", "result", "target", "met", "spread", "note")
     cells = [heads, *(_cells(row) for row in rows)]
     widths = [max(len(line[k]) for line in cells) for k in range(len(heads))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ DTYPE = ("uint8", "bool", "int16", "float16", "float32", "float64", "complex64",
 def random_bits(shape: tuple[int, ...], dtype: np.dtype[Any], seed: int) -> Array:
     """Every pattern of bits, NaNs with payloads among them; bools are 0 and 1."""
     draw = np.random.default_rng(seed)
-    if dtype == bool:
+    if dtype.kind == "b":
         return draw.integers(0, 2, shape).astype(bool)
     return draw.integers(0, 256, (math.prod(shape) * dtype.itemsize,), np.uint8).view(dtype).reshape(shape)
 

@@ -152,7 +152,7 @@ class Tensor:
         return self.with_values(lambda: apply_all(steps, load()), shape, target)
 
     def seen_as(self, layout: Layout) -> Array:
-        """The values in another layout as NumPy gives them, a strided view where it can: for looking, not for writing."""
+        """The values in another layout, a strided view where NumPy can give one: to be looked at, not written."""
         array = self.numpy()
         for step in self._steps_to(layout)[1]:
             array = step.apply(array)

@@ -127,7 +127,8 @@ def same_bits(x: Array, y: Array) -> bool:
 def _same_in_tiles(x: Array, y: Array, order: Sequence[int]) -> bool:
     """Whether a contiguous array and a strided view hold the same bits, without writing the view down anywhere.
 
-    Measured on 1 GB of 3x3x512x512 kernels, HWIO against OIHW, on one core: 0.58 s; 0.70 s by way of a copy in tiles; 1.0 s array_equal of the view.
+    Measured on kernels of 3x3x512x512, HWIO against OIHW, seconds of one core for 1 GB: 0.58; by way of a copy in tiles
+    0.70; with array_equal of the view 1.0.
     """
     import numpy as np
 

@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterator
 
 from inputs import Inputs
-from jobs.exporting import size
 from measure import interleaved, script, wio
 from table import Row, amount, ratio
+
+from jobs.exporting import size
 
 
 def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
@@ -19,4 +20,6 @@ def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
     copy.unlink()
     pair = (inputs.large_wio, inputs.large_oihw)
     costs = interleaved([wio("diff", *pair), script("transposed_equal", *pair)], runs, (False, True))
-    yield ratio(f"diff HWIO against OIHW, {size(inputs.large)} each", "np.array_equal, transposed view", costs, "<=", 0.6)
+    yield ratio(
+        f"diff HWIO against OIHW, {size(inputs.large)} each", "np.array_equal, transposed view", costs, "<=", 0.6
+    )

@@ -18,7 +18,9 @@ def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
     prefix = inputs.large_checkpoint
     index, data = (Path(f"{prefix}{end}") for end in (".index", ".data-00000-of-00001"))
     copies = [f"{inputs.folder}/copy{end}" for end in (".index", ".data")]
-    shell = f"cp --reflink=never {index} {copies[0]} && cp --reflink=never {data} {copies[1]} && sync {' '.join(copies)}"
+    shell = (
+        f"cp --reflink=never {index} {copies[0]} && cp --reflink=never {data} {copies[1]} && sync {' '.join(copies)}"
+    )
     commands: list[Command] = [wio("export", prefix, "-o", out), ["sh", "-c", shell], script("sha256", index, data)]
     costs = interleaved(commands, runs)
     one_thread = median(costs[2])

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inputs import Inputs
-from jobs.exporting import size
 from measure import interleaved, script, wio
 from table import Row, ratio
+
+from jobs.exporting import size
 
 
 def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
     ours, theirs = inputs.folder / "ours.h5", inputs.folder / "theirs.h5"
+    # Keras 1.2 with channels first: every kernel of a convolution is flipped and goes from HWIO to OIHW.
+    early = ("--option", "keras=1.2", "--option", "data_format=channels_first")
     commands = [
-        wio("import", inputs.inception_wio, "--into", "keras-theano", "-o", ours),
+        wio("import", inputs.inception_wio, "--into", "keras-theano", "-o", ours, *early),
         script("keras_theano", inputs.inception_keras, theirs),
     ]
     costs = interleaved(commands, runs)

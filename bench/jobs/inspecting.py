@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inputs import Inputs
-from jobs.exporting import size
 from measure import interleaved, wio
 from table import Row, amount
+
+from jobs.exporting import size
 
 
 def rows(inputs: Inputs, runs: int) -> Iterator[Row]:

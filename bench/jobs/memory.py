@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inputs import Inputs
-from jobs.exporting import size
 from measure import Command, run, wio
 from table import Row
+
+from jobs.exporting import size
 
 MB = 1e6
 
 
-def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
+def rows(inputs: Inputs, _runs: int) -> Iterator[Row]:
     """One run of each: what is measured is a peak, not a time."""
     source = inputs.huge_wio
     checkpoint, out = inputs.folder / "huge.ckpt", inputs.folder / "huge.out"
@@ -26,7 +27,9 @@ def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
     limit = (200e6 + 2 * largest) / MB
     for name, command in made.items():
         peak = run(command, watch=True).anonymous / MB
-        yield Row(f"memory: {name}, {size(inputs.huge)}", "", "", "", peak, "MB", "<=", limit, peak, peak, "peak RssAnon")
+        yield Row(
+            f"memory: {name}, {size(inputs.huge)}", "", "", "", peak, "MB", "<=", limit, peak, peak, "peak RssAnon"
+        )
     out.unlink()
     for path in inputs.folder.glob("huge.ckpt.*"):
         path.unlink()

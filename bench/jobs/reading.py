@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from inputs import Inputs
-from jobs.exporting import size
 from measure import interleaved, script
 from table import Row, ratio
+
+from jobs.exporting import size
 
 
 def rows(inputs: Inputs, runs: int) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from measure import interleaved, median, wio
 from table import Row, amount
 
 
-def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
+def rows(_inputs: Inputs, runs: int) -> Iterator[Row]:
     commands = [wio("--help"), [sys.executable, "-c", "import numpy, wio"], [sys.executable, "-c", "import numpy"]]
     help_costs, with_wio, without = interleaved(commands, 2 * runs)
     yield amount("wio --help", help_costs, 0.15, "wall")

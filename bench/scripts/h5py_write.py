@@ -12,5 +12,5 @@ with told():
     with h5py.File(sys.argv[2], "w") as file:
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
-    with open(sys.argv[2], "rb") as written:
-        os.fsync(written.fileno())
+    written = os.open(sys.argv[2], os.O_RDONLY)
+    os.fsync(written)

@@ -2,7 +2,8 @@
 
 import hashlib
 import sys
+from pathlib import Path
 
 for path in sys.argv[1:]:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         print(hashlib.file_digest(file, "sha256").hexdigest())

@@ -61,9 +61,9 @@ goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## r
 		--keras2-theano $(abspath $(ENV)/theano-keras2/bin/python) --keras3 $(abspath $(ENV)/test/bin/python) \
 		--wio "$(abspath $(ENV)/test/bin/python) -m wio"
 
-bench: $(ENV)/test/done ## wio against its peers, side by side
-	@$(ENV)/test/bin/python -m compileall -q wio adapters # as an installed package is; an editable one is not
-	TF_CPP_MIN_LOG_LEVEL=3 $(ENV)/test/bin/python bench/export_checkpoint.py
+bench: $(ENV)/bench/done ## wio against its peers, side by side, 30 GB of a temporary folder; FAST=1: small files, a look
+	@$(ENV)/bench/bin/python -m compileall -q wio adapters # as an installed package is; an editable one is not
+	TF_CPP_MIN_LOG_LEVEL=3 $(ENV)/bench/bin/python bench/run.py $(if $(FAST),--fast) $(ARGS)
 
 clean: ## remove environments, caches and demo output
 	rm -rf $(ENV) .cache demo build dist *.egg-info
@@ -82,6 +82,11 @@ $(ENV)/test/done: pyproject.toml requirements/core.txt requirements/test.txt
 	@echo "setting up the test environment with TensorFlow and Keras in $(ENV)/test (minutes, once)"
 	@$(PYTHON) -m venv --clear $(ENV)/test && $(ENV)/test/bin/python $(PIP) -r requirements/test.txt \
 		&& $(ENV)/test/bin/python $(PIP) -e . && $(ENV)/test/bin/python -m compileall -q wio adapters && touch $@
+
+$(ENV)/bench/done: pyproject.toml requirements/bench.txt
+	@echo "setting up wio and its peers in $(ENV)/bench (minutes, once)"
+	@$(PYTHON) -m venv --clear $(ENV)/bench && $(ENV)/bench/bin/python $(PIP) -r requirements/bench.txt \
+		&& $(ENV)/bench/bin/python $(PIP) -e . && touch $@
 
 $(ENV)/theano-keras%/done: requirements/theano.txt requirements/theano-keras%.txt
 	@echo "setting up Keras $* on Theano in $(@D)"

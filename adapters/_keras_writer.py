@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import write_attribute
-from wio.atomic import atomic_output
-from wio.bundle import Bundle
+from wio.atomic import atomic_output, kept_synced
+from wio.bundle import Bundle, Tensor
 from wio.errors import WioError
+from wio.read_ahead import read_ahead
 from wio.recurrent import KEY
 
 # keras 2.1.5 engine/topology.py: HDF5_OBJECT_HEADER_LIMIT; larger attributes are split into name0, name1, ...
@@ -28,11 +30,19 @@ def write_keras(path: Path, bundle: Bundle) -> None:
     import h5py
 
     facts = bundle.metadata["keras"]
-    with atomic_output(path) as temporary, h5py.File(temporary, "w", libver=("earliest", "v108")) as file:
+    optimizer = {name: [t for t in bundle.values() if t.layer == name] for name in facts["optimizer"]}
+    in_order = [bundle[name] for layer in bundle.metadata["layers"] for name in layer["tensors"]]
+    in_order += [tensor for tensors in optimizer.values() for tensor in tensors]
+    with (
+        atomic_output(path) as temporary,
+        h5py.File(temporary, "w", libver=("earliest", "v108")) as file,
+        kept_synced(temporary),
+        closing(read_ahead(in_order)) as values,
+    ):
         root = file.create_group("model_weights") if facts["full_model"] else file
         for layer in bundle.metadata["layers"]:
             group = root.require_group(layer["name"])
-            _write_arrays(group, bundle, layer["tensors"], layer["stored_as"])
+            _write_arrays(group, values, layer["stored_as"])
             if facts["family"] == "0.3":
                 group.attrs[early.PARAMS] = len(layer["tensors"])
             else:
@@ -42,11 +52,10 @@ def write_keras(path: Path, bundle: Bundle) -> None:
             _write_names(root, "layer_names", listed, facts)
         elif listed != [early.GRAPH]:
             root.attrs[early.LAYERS] = len(listed)
-        for name in facts["optimizer"]:
-            tensors = [t for t in bundle.values() if t.layer == name]
+        for name, tensors in optimizer.items():
             stored = [(t.origin or t.name).removeprefix(f"{name}/") for t in tensors]
             group = file.require_group(name)
-            _write_arrays(group, bundle, [t.name for t in tensors], stored)
+            _write_arrays(group, values, stored)
             _write_names(group, "weight_names", stored, facts)
         for name, attributes in facts["attributes"].items():
             for attribute, document in attributes.items():
@@ -55,13 +64,14 @@ def write_keras(path: Path, bundle: Bundle) -> None:
             _write_declarations(file, bundle)
 
 
-def _write_arrays(group: Any, bundle: Bundle, names: Sequence[str], stored_as: Sequence[str]) -> None:
-    for name, stored in zip(names, stored_as, strict=True):
-        tensor = bundle[name]
-        array = tensor.numpy()
+def _write_arrays(group: Any, values: Generator[tuple[Tensor, Any], None, None], stored_as: Sequence[str]) -> None:
+    """The next tensors, as many as there are names for them."""
+    for stored in stored_as:
+        tensor, array = next(values)
         if array.dtype.kind not in "biufc":
             raise WioError(
-                f"{name}: Keras HDF5 files hold no {tensor.dtype}", remedy=f"leave it out with --drop '{name}'"
+                f"{tensor.name}: Keras HDF5 files hold no {tensor.dtype}",
+                remedy=f"leave it out with --drop '{tensor.name}'",
             )
         group.create_dataset(stored, data=array, track_times=False)
 

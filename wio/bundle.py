@@ -13,7 +13,7 @@ from wio.encodings import to_bytes
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
 from wio.network import Network
-from wio.ops import apply_all, rearrange
+from wio.ops import Op, apply_all, rearrange
 from wio.roles import check_role, neutral
 
 if TYPE_CHECKING:
@@ -149,18 +149,28 @@ class Tensor:
 
         Raises LayoutError if this tensor's layout is not declared or does not hold the same axes.
         """
-        target = Layout.parse(layout) if isinstance(layout, str) else layout
+        target, steps = self._steps_to(Layout.parse(layout) if isinstance(layout, str) else layout)
+        if not steps or self.layout is None:
+            return self.changed(layout=target)
+        shape = _shape_of(target, self.layout.extents(self.shape), steps, self.shape)
+        load = self.load
+        return self.with_values(lambda: apply_all(steps, load()), shape, target)
+
+    def seen_as(self, layout: Layout) -> Array:
+        """The values in another layout, a strided view where NumPy can give one: to be looked at, not written."""
+        array = self.numpy()
+        for step in self._steps_to(layout)[1]:
+            array = step.apply(array)
+        return array
+
+    def _steps_to(self, target: Layout) -> tuple[Layout, tuple[Op, ...]]:
+        """The layout with its sizes settled, and the steps that lead to it."""
         if self.layout is None:
             raise LayoutError(f"{self.name}: its layout is not declared", remedy=declare_remedy(self.name, str(target)))
         extents = self.layout.extents(self.shape)
         target = target.with_sizes(dict(self.layout.sizes))
         target = target.with_sizes({letter: extents[letter] for letter in target.unsettled if letter in extents})
-        steps = rearrange(self.layout.with_sizes(dict(target.sizes)), target)
-        if not steps:
-            return self.changed(layout=target)
-        shape = _shape_of(target, extents, steps, self.shape)
-        load = self.load
-        return self.with_values(lambda: apply_all(steps, load()), shape, target)
+        return target, rearrange(self.layout.with_sizes(dict(target.sizes)), target)
 
 
 def synthesised(

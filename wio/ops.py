@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from wio.contiguous import contiguous
 from wio.errors import LayoutError
 from wio.layout import SPATIAL, Layout
 
@@ -119,6 +120,9 @@ class Regroup(Op):
                 found[unknown[0]] = extent // known
             elif unknown or known != extent:
                 raise LayoutError(f"{self}: cannot be done to an array of shape {array.shape}")
+        if len(self.after) < len(self.before):
+            # Axes that do not lie side by side are grouped by a copy: NumPy's own would be the slow one.
+            array = contiguous(array)
         return array.reshape(
             [found[axis] if axis in found else math.prod(found[letter] for letter in axis) for axis in self.after]
         )
@@ -259,14 +263,9 @@ def apply_all(steps: Sequence[Op], array: Array) -> Array:
     A view with negative strides is never given out: writers that trust ``data`` alone have written garbage
     (safetensors#825).
     """
-    import numpy as np
-
     for op in steps:
         array = op.apply(array)
-    if any(stride < 0 for stride in array.strides):
-        # An axis of length 1 may run backwards in an array that NumPy calls contiguous; torch.from_numpy refuses it.
-        return array.copy()
-    return np.ascontiguousarray(array).reshape(array.shape)
+    return contiguous(array)
 
 
 def inverse_of(steps: Sequence[Op]) -> tuple[Op, ...]:

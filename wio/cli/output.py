@@ -30,23 +30,42 @@ def message(text: str) -> None:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
     """A table; names from files are escaped, and nothing is cut off when the output is not a terminal."""
+    if not sys.stdout.isatty():
+        _print_plain([headings, *([printable(cell) for cell in row] for row in rows)], [h in right for h in headings])
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 100_000, markup=False, highlight=False, emoji=False)
+    console = Console(markup=False, highlight=False, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    if terminal:
-        console.print(table)
-        return
-    with console.capture() as capture:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    console.print(table)
+
+
+def _print_plain(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
+    """Columns padded to their widest cell: what rich prints, which takes 0.4 ms a line and half of that to begin."""
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for line in lines:
+        cells = []
+        for cell, width, at_right in zip(line, widths, right, strict=True):
+            room = " " * (width - _width(cell))
+            cells.append(room + cell if at_right else cell + room)
+        text.append("  ".join(cells).rstrip())
+    print("\n".join(text))
+
+
+def _width(cell: str) -> int:
+    """The columns that a terminal takes for it: names may be Chinese, or carry accents of their own."""
+    if cell.isascii():
+        return len(cell)
+    from rich.cells import cell_len
+
+    return cell_len(cell)
 
 
 def print_plan(plan: Plan) -> None:

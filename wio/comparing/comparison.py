@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wio.bundle import Tensor
 from wio.comparing.fingerprint import fingerprint
 from wio.comparing.relation import MOST_FOUND, layouts_that_fit, orders_that_fit, same_bits
+from wio.contiguous import contiguous
 from wio.errors import LayoutError
 from wio.port import Resolved, convention_of
 from wio.roles import neutral, same_axes
@@ -152,7 +153,9 @@ class Comparison:
             shapes = _shapes(neutral_a, neutral_b)
             return self._misread(a, b) or Pair(a.name, b.name, CHANGED, False, None, shapes)
         stored = a.shape == b.shape and same_bits(a.numpy(), b.numpy())
-        return self._values(a, b, neutral_a.numpy(), neutral_b.numpy(), stored)
+        # Views: where the two are equal, as most are, neither is ever written down in the other's order.
+        x, y = (t.numpy() if n.layout is None else t.seen_as(n.layout) for t, n in ((a, neutral_a), (b, neutral_b)))
+        return self._values(a, b, x, y, stored)
 
     def _values(self, a: Tensor, b: Tensor, x: Array, y: Array, stored: bool | None) -> Pair:
         if same_bits(x, y):
@@ -271,8 +274,6 @@ def _ulps(p: Array, q: Array) -> int:
 
 
 def _chunks(x: Array, y: Array) -> Iterator[tuple[Array, Array]]:
-    import numpy as np
-
-    p, q = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(y).reshape(-1)
+    p, q = contiguous(x).reshape(-1), contiguous(y).reshape(-1)
     for start in range(0, p.size, _CHUNK):
         yield p[start : start + _CHUNK], q[start : start + _CHUNK]

@@ -1,0 +1,1 @@
+"""One module for each job: ``rows(inputs, runs)`` gives its rows of the table."""

@@ -13,8 +13,8 @@ from jobs.exporting import size
 
 def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
     ours, theirs = inputs.folder / "ours.h5", inputs.folder / "theirs.h5"
-    # Keras 1.2 with channels first: every kernel of a convolution is flipped and goes from HWIO to OIHW.
-    early = ("--option", "keras=1.2", "--option", "data_format=channels_first")
+    # Keras 1.2 with channels first: every kernel is flipped and goes from HWIO to OIHW. Its batch norms have a gamma.
+    early = ("--option", "keras=1.2", "--option", "data_format=channels_first", "--apply", "gamma=*")
     commands = [
         wio("import", inputs.inception_wio, "--into", "keras-theano", "-o", ours, *early),
         script("keras_theano", inputs.inception_keras, theirs),

@@ -47,13 +47,14 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: S
 
 
 def _print_plain(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
-    """Columns padded to their widest cell: what rich prints, which takes 0.4 ms a line and half of that to begin."""
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    """Columns padded to their widest cell: as rich prints them, which takes it 0.4 ms a line."""
+    width_of = len if all(cell.isascii() for line in lines for cell in line) else _width
+    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
     text = []
     for line in lines:
         cells = []
         for cell, width, at_right in zip(line, widths, right, strict=True):
-            room = " " * (width - _width(cell))
+            room = " " * (width - width_of(cell))
             cells.append(room + cell if at_right else cell + room)
         text.append("  ".join(cells).rstrip())
     print("\n".join(text))

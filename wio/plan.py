@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wio.adapter import Slot, Target
 from wio.bundle import Bundle, Tensor
@@ -13,7 +13,9 @@ from wio.layout import Layout
 from wio.ops import Op, rearrange
 from wio.recurrent import RecurrentLayers, family, is_recurrent
 from wio.recurrent_weights import assembled, bias_step, left_behind, regrouped
-from wio.values.step import BIASES, ValueStep
+
+if TYPE_CHECKING:
+    from wio.values.step import ValueStep
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ def _synthesised(bundle: Bundle) -> list[str]:
 
 
 def _unused_remedy(tensor: Tensor) -> str:
+    from wio.values.step import BIASES
+
     if tensor.role in BIASES:
         # Left out, the bias of a layer in front of a batch norm is missed: its mean counts on it.
         return f"--apply 'fold-bias={tensor.layer}' where a batch norm follows, else --drop '{tensor.name}'"

@@ -12,14 +12,17 @@ from functools import cache, lru_cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wio.adapter import Adapter
 from wio.architectures.architecture import Architecture
-from wio.architectures.habit import Habit, load_habit
 from wio.architectures.registry_file import file_name, load_architecture
 from wio.bundle import Bundle
 from wio.errors import AdapterError, WioError, printable
 from wio.network import Network
+
+if TYPE_CHECKING:
+    from wio.architectures.habit import Habit
 
 ADAPTERS = "wio.adapters"
 REGISTRY = "wio.registry"
@@ -279,6 +282,8 @@ def architectures() -> dict[str, Architecture]:
 @lru_cache(maxsize=1)
 def habits() -> dict[str, Habit]:
     """The dialects without an architecture, by id."""
+    from wio.architectures.habit import load_habit
+
     found = [
         load_habit(path) for folder in _registry_folders() for path in sorted((folder / "dialects").glob("*.toml"))
     ]

@@ -23,11 +23,11 @@ from wio.plugins import adapter_named, architecture_named, habit_named, open_bun
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
-from wio.values.step import ValueStep
-from wio.values.steps import apply_requests, parse_request
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from wio.values.step import ValueStep
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -224,9 +224,11 @@ def with_values(resolved: Resolved, told: Declarations) -> tuple[Resolved, tuple
 
     Which batch norm follows which layer is what the architecture says, or else the file's own graph.
     """
-    requests = [parse_request(text) for text in told.apply]
-    if not requests:
+    if not told.apply:
         return resolved, ()
+    from wio.values.steps import apply_requests, parse_request
+
+    requests = [parse_request(text) for text in told.apply]
     identity = resolved.bundle.metadata.get("architecture")
     known = architecture_named(str(identity)).network.batch_norms() if identity is not None else None
     bundle, values = apply_requests(resolved.bundle, requests, known)
@@ -340,6 +342,8 @@ def _with_declared_values(
     architecture, dialect = _target_dialect(resolved.bundle, adapter, told)
     if architecture is None or dialect is None or not dialect.slices:
         return resolved, ()
+    from wio.values.steps import apply_requests
+
     requests = architecture.requests(resolved.bundle, dialect)
     bundle, values = apply_requests(resolved.bundle, requests, architecture.network.batch_norms())
     return replace(resolved, bundle=bundle), values

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from glob import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wio.adapter import Convention
 from wio.architectures.dialect import Deviation, Dialect
@@ -23,7 +23,9 @@ from wio.errors import FormatError, NameMapError, Problem
 from wio.layout import Layout
 from wio.network import NetLayer, Network
 from wio.roles import NOT_WEIGHTS, same_axes
-from wio.values.step import Request
+
+if TYPE_CHECKING:
+    from wio.values.step import Request
 
 
 class Architecture:
@@ -144,6 +146,8 @@ class Architecture:
 
     def requests(self, bundle: Bundle, dialect: Dialect) -> list[Request]:
         """The value steps that a dialect declares and that a canonical bundle has not been through."""
+        from wio.values.step import Request
+
         held, layers = slices_of(bundle.metadata), {tensor.layer for tensor in bundle.values()}
         reasons = {p.layer.name: cut.reason for p in self.parameters if (cut := dialect.slices.get(p.key))}
         return [

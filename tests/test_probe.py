@@ -230,17 +230,7 @@ def command(folder, **arrays):
 def test_a_declaration_that_is_wrong_is_told(tmp_path, capsys):
     kernel, x = numbers(3, 3, 3, 3), numbers(1, 3, 8, 8, seed=1)
     y = torch_of(torch.nn.functional.conv2d, x, kernel)
-    for name, array in {"k": kernel, "x": x, "y": y}.items():
-        np.save(tmp_path / f"{name}.npy", array)
-    line = [
-        "probe",
-        str(tmp_path / "k.npy"),
-        "k",
-        "--input",
-        str(tmp_path / "x.npy"),
-        "--output",
-        str(tmp_path / "y.npy"),
-    ]
+    line = command(tmp_path, k=kernel, x=x, y=y)
 
     assert main([*line, "--declare", "k=conv.kernel:OIHW"]) == 0
     assert "cross-correlation, stored as OIHW" in capsys.readouterr().out
@@ -261,16 +251,6 @@ def test_a_declaration_that_is_wrong_is_told(tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_asked(tmp_path, capsys, options, message):
-    for name, array in {"k": numbers(3, 3, 3, 3), "x": numbers(1, 3, 8, 8), "y": numbers(1, 3, 6, 6)}.items():
-        np.save(tmp_path / f"{name}.npy", array)
-    line = [
-        "probe",
-        str(tmp_path / "k.npy"),
-        "k",
-        "--input",
-        str(tmp_path / "x.npy"),
-        "--output",
-        str(tmp_path / "y.npy"),
-    ]
+    line = command(tmp_path, k=numbers(3, 3, 3, 3), x=numbers(1, 3, 8, 8), y=numbers(1, 3, 6, 6))
     assert main([*line, *options]) == 2
     assert message in capsys.readouterr().err

@@ -150,7 +150,20 @@ def read_descr(descr: Any, what: str) -> tuple[DType, bool]:
 
 def head_bytes(dtype: DType, shape: tuple[int, ...]) -> bytes:
     """The header of version 1.0 or 2.0 that NumPy would write for a C-ordered array, to a multiple of 64 bytes."""
-    descr = dtype.numpy.str if dtype.itemsize > 1 else f"|{dtype.numpy.str[1:]}"
+    return _head(descr_of(dtype), shape)
+
+
+def object_head() -> bytes:
+    """The header of an array without axes that holds one object."""
+    return _head("|O", ())
+
+
+def descr_of(dtype: DType) -> str:
+    """How NumPy writes a dtype: byte order, kind, size."""
+    return dtype.numpy.str if dtype.itemsize > 1 else f"|{dtype.numpy.str[1:]}"
+
+
+def _head(descr: str, shape: tuple[int, ...]) -> bytes:
     text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape!r}, }}"
     # NumPy leaves room for the first size to grow in place.
     text += " " * (21 - len(repr(shape[0]))) if shape else ""

@@ -5,6 +5,7 @@ NumPy names arrays and says nothing of what they are: layouts are kept as they a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from wio.adapter import Adapter, Convention, Option, Target
@@ -13,10 +14,10 @@ from wio.errors import Problem
 
 
 class NumpyFile(Adapter):
-    """Read without ``pickle``; written as .npz, stored, with fixed times."""
+    """Read without ``pickle``; written as .npz, stored, with fixed times, or as a dictionary of layers."""
 
     name = "numpy"
-    description = "NumPy .npy and .npz files, and pickled .npy dictionaries of arrays; writes .npz"
+    description = "NumPy .npy and .npz files, and pickled .npy dictionaries of arrays"
     writes = True
     options = (
         Option(
@@ -25,6 +26,13 @@ class NumpyFile(Adapter):
             ("verify", "ignore"),
             "verify",
             reading=True,
+        ),
+        Option(
+            "kind",
+            "an .npz archive, or the pickled .npy dictionary of layers that caffe-tensorflow's loaders read",
+            ("npz", "dictionary"),
+            "npz",
+            writing=True,
         ),
     )
 
@@ -50,16 +58,30 @@ class NumpyFile(Adapter):
         from wio.adapters._kept_target import kept_target
         from wio.adapters._numpy_header import NATIVE
 
-        self.checked(options, writing=True)
+        kind = self.checked(options, writing=True)["kind"]
         wrong = tuple(
             Problem("dtype", f"an .npz file cannot hold {t.dtype}", name, f"--drop '{name}', or write a .wio file")
             for name, t in bundle.items()
             if t.dtype.name not in NATIVE
         )
-        return kept_target(bundle, self.name, wrong)
+        target = kept_target(bundle, self.name, wrong)
+        if kind == "npz":
+            return target
+        from wio.adapters._numpy_dictionary import layer_and_weight
+
+        flat = tuple(
+            Problem("name", "has no layer: a dictionary of layers holds layer/weight", slot.name, "--option kind=npz")
+            for slot in target.slots
+            if layer_and_weight(slot.name) is None
+        )
+        return replace(target, problems=(*target.problems, *flat))
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
+        if self.checked(options, writing=True)["kind"] == "dictionary":
+            from wio.adapters._numpy_dictionary import write_dictionary
+
+            write_dictionary(path, bundle)
+            return
         from wio.adapters._numpy_write import write
 
-        self.checked(options, writing=True)
         write(path, bundle)

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
@@ -434,3 +435,45 @@ class TestDictionaryContract(AdapterContract):
 
     def sample(self, folder: Path) -> Path:
         return pickled(folder / "a.npy", network(), 2)
+
+
+# --- the dictionary of layers
+
+
+def test_a_dictionary_is_what_numpy_loads_today_and_did_then(tmp_path: Path) -> None:
+    arrays = {f"conv{k}/weights": filled(kind, 2, 3) for k, kind in enumerate(KINDS)}
+    arrays |= {"a/b/biases": np.zeros(0), "wide/x": np.arange(70_000, dtype="u4"), "scalar/x": np.array(3.5)}
+    bundle = made(arrays)
+    plan = make_plan(bundle, NUMPY.target(bundle, kind="dictionary"), "numpy", {})
+    for name in ("a.npy", "b.npy"):
+        NUMPY.write(tmp_path / name, plan.apply(), kind="dictionary")
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    loaded = np.load(tmp_path / "a.npy", allow_pickle=True).item()
+    found = {f"{layer}/{name}": array for layer, weights in loaded.items() for name, array in weights.items()}
+    assert set(found) == set(arrays)
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype and found[name].shape == array.shape
+        assert found[name].tobytes() == array.tobytes()
+    agree(NUMPY.read(tmp_path / "a.npy"), arrays)
+
+
+def test_old_numpy_loads_a_dictionary(tmp_path: Path) -> None:
+    from conftest import judge_python
+
+    arrays = {"conv1/weights": filled("f4", 3, 2), "conv1/biases": filled("f8", 2)}
+    NUMPY.write(tmp_path / "a.npy", made(arrays), kind="dictionary")
+    code = "import numpy, sys; d = numpy.load(sys.argv[1], allow_pickle=True).item(); print(d['conv1'])"
+    done = subprocess.run(
+        [judge_python("WIO_THEANO2_PYTHON"), "-W", "error", "-c", code, str(tmp_path / "a.npy")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str({"weights": arrays["conv1/weights"], "biases": arrays["conv1/biases"]})
+
+
+def test_what_a_dictionary_cannot_hold_is_a_problem_of_the_plan() -> None:
+    bundle = made({"alone": np.zeros(2), "a/w": np.zeros(2)})
+    with pytest.raises(PlanError) as caught:
+        make_plan(bundle, NUMPY.target(bundle, kind="dictionary"), "numpy", {})
+    assert [problem.tensor for problem in caught.value.problems if problem.kind == "name"] == ["alone"]

@@ -152,9 +152,10 @@ def test_arrays_are_tensorflow_s_bit_for_bit(
         reader = tensorflow().train.load_checkpoint(str(tmp_path / "made.ckpt"))
         held = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     else:
-        run_wio("import", exported["caffe"], "--into", "numpy", "-o", tmp_path / "made.npz")
-        with np.load(tmp_path / "made.npz") as arrays:
-            held = {name: arrays[name] for name in arrays.files}
+        dictionary = ("--into", "numpy", "--option", "kind=dictionary", "-o", tmp_path / "posenet.npy")
+        run_wio("import", exported["caffe"], *dictionary)
+        layers = np.load(tmp_path / "posenet.npy", allow_pickle=True).item()
+        held = {f"{layer}/{name}": array for layer, weights in layers.items() for name, array in weights.items()}
     assert set(held) == set(weights)
     assert all((held[name] == value).all() for name, value in weights.items())
 

@@ -272,7 +272,7 @@ def test_the_norm_that_stands_for_lrn_is_named(keras_files: dict[str, Path], tmp
     trained = tmp_path / "trained.h5"
     trained.write_bytes(keras_files["keras2-tf"].read_bytes())
     with h5py.File(trained, "r+") as file:
-        file["norm2/norm2/moving_mean"][3] = 0.5
+        file["norm2/norm2/moving_mean:0"][3] = 0.5
     severities = {each["where"]: each for each in findings(trained, code=1) if each["code"] == "replaced-layer"}
     assert (severities["norm1"]["severity"], severities["norm2"]["severity"]) == ("note", "warning")
     assert "was trained" in severities["norm2"]["evidence"]

@@ -330,3 +330,19 @@ def test_git_shows_which_tensors_changed(tmp_path: Path) -> None:
     make(tmp_path / "m.wio", {"same": kept, "l/w": (KERNEL * 2, "conv.kernel", "HWIO")})
     changed = [line for line in git("diff").splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     assert len(changed) == 2 and all("l/w float32 3x2x4x5 conv.kernel HWIO sha256:" in line for line in changed)
+
+
+# --- what today's tools pass over in silence
+
+
+def test_a_file_that_was_cut_is_trouble_and_not_a_difference(tmp_path: Path) -> None:
+    whole = make(tmp_path / "a.wio", {"l/w": (arrays(64, 64), None, None)})
+    cut = tmp_path / "b.wio"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    done = run_wio("diff", whole, cut, code=2)
+    assert "b.wio" in done.stderr and "equal" not in done.stdout
+
+
+def test_a_file_with_a_nan_equals_itself(tmp_path: Path) -> None:
+    odd = make(tmp_path / "a.wio", {"l/w": (np.array([np.nan, 1, np.inf], np.float32), None, None)})
+    assert diff(odd, odd, read_bytes=True).equal and diff(odd, odd).as_json()["by"] == "digest"

@@ -520,6 +520,7 @@ def test_mutated_pictures_are_read_or_refused(kind: str, tmp_path: Path) -> None
         ("[preprocessing]\nsource = 'x'\ncropp = 0.5", "preprocessing.cropp"),
         ("[classes]\noutput = 'y'\ncount = 3", "classes.count"),
         ("[classes]\noutput = 'z'\ncount = 3", "classes.output"),
+        ("[classes]\noutput = 'f'\ncount = 12", "classes.output"),
         ("[classes]\noutput = 'y'\ncount = 5\nbackground = 5", "classes.background"),
         ("[classes]\noutput = 'y'", "classes"),
     ],

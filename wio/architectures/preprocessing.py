@@ -69,6 +69,8 @@ class Classes:
         maps = network.feature_maps()
         if self.output not in maps:
             yield "output", f"no layer is named {self.output!r}"
+        elif any(self.output in layer.inputs for layer in network.layers):
+            yield "output", f"{self.output!r} is no output of the network: another layer takes it"
         elif (found := maps[self.output]) is not None and found.sizes[-1] != self.count:
             yield "count", f"is {self.count}, and {self.output} gives {found.sizes[-1]}"
         if self.background is not None and not 0 <= self.background < self.count:

@@ -62,14 +62,12 @@ def add_values(parser: argparse.ArgumentParser) -> None:
 
 def add_source(parser: argparse.ArgumentParser, option: str = "--option") -> None:
     parser.add_argument("--from", dest="source_adapter", metavar="ADAPTER", help="the adapter that reads the file")
-    parser.add_argument(
-        option,
-        dest="source_options",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of that adapter",
-    )
+    add_options(parser, option, "source_options", "an option of that adapter")
+
+
+def add_options(parser: argparse.ArgumentParser, flag: str, dest: str, told: str) -> None:
+    """A flag that may be given again and again, each time as KEY=VALUE; see :func:`key_values`."""
+    parser.add_argument(flag, dest=dest, action="append", default=[], metavar="KEY=VALUE", help=told)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from wio.cli.arguments import (
     add_command,
     add_declarations,
     add_json,
+    add_options,
     add_selection,
     declarations,
     key_values,
@@ -45,9 +46,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--equal-nan", action="store_true", help="a NaN equals any other; by default its bits count")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write the comparison as one page for a browser too")
     parser.add_argument("--digests", action="store_true", help="read the bytes even where recorded digests agree")
-    parser.add_argument(
-        "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="a reading option"
-    )
+    add_options(parser, "--option", "options", "a reading option")
     add_declarations(parser)
     add_selection(parser)
     add_json(parser)
@@ -95,13 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"duplicate in {each.side.upper()}: {each.name} is {each.same_as}")
     if found.left_out:
         print(f"left out: {len(found.left_out)} tensors of one side that are no weights (optimizer, counters)")
-    counts: dict[str, int] = {}
-    for pair in found.pairs:
-        counts[pair.status] = counts.get(pair.status, 0) + 1
-    summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no pairs"
-    by = " (by digest: no bytes read)" if found.as_json().get("by") == "digest" else ""
+    by = " (by digest: no bytes read)" if found.by_digest else ""
     alone = "".join(f", {len(n)} only in {s}" for s, n in (("A", found.only_a), ("B", found.only_b)) if n)
-    print(f"{'equal' if found.equal else 'different'}: {summary}{alone}{by}")
+    print(f"{'equal' if found.equal else 'different'}: {found.summary}{alone}{by}")
     return 0 if found.equal else 1
 
 

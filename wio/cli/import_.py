@@ -10,6 +10,7 @@ from wio.cli.arguments import (
     add_command,
     add_declarations,
     add_json,
+    add_options,
     add_selection,
     add_source,
     add_values,
@@ -42,14 +43,7 @@ def add_port_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
     parser.add_argument(
         "--template", metavar="FILE", help="an existing file of the target's format whose weights are replaced"
     )
-    parser.add_argument(
-        "--option",
-        dest="options",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the target (wio adapters)",
-    )
+    add_options(parser, "--option", "options", "an option of the target (wio adapters)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     add_source(parser, "--source-option")
     add_declarations(parser)

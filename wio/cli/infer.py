@@ -12,6 +12,7 @@ from wio.cli.arguments import (
     add_command,
     add_declarations,
     add_json,
+    add_options,
     add_selection,
     declarations,
     key_values,
@@ -51,9 +52,7 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="propose partners by order and shape for what values do not pair; done by itself where they pair nothing",
     )
-    parser.add_argument(
-        "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="a reading option"
-    )
+    add_options(parser, "--option", "options", "a reading option")
     add_declarations(parser)
     add_selection(parser)
     add_json(parser)

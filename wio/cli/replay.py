@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from wio.cli.arguments import Commands, add_command, add_json, key_values, source
+from wio.cli.arguments import Commands, add_command, add_json, add_options, key_values, source
 
 _EXAMPLE = """\
   wio replay inception_v4.wio --source inception_v4.ckpt"""
@@ -17,22 +17,9 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="a file with a receipt (wio inspect --receipt)")
     parser.add_argument("--source", required=True, type=Path, metavar="SRC", help="what the file was made from")
-    parser.add_argument(
-        "--option",
-        dest="options",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the target that names a path, of which a receipt has the last part only",
-    )
-    parser.add_argument(
-        "--source-option",
-        dest="source_options",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="the same of the source",
-    )
+    told = "an option of the target that names a path, of which a receipt has the last part only"
+    add_options(parser, "--option", "options", told)
+    add_options(parser, "--source-option", "source_options", "the same of the source")
     add_json(parser)
     parser.set_defaults(run=run)
 

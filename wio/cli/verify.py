@@ -11,6 +11,7 @@ from wio.cli.arguments import (
     add_command,
     add_declarations,
     add_json,
+    add_options,
     add_selection,
     array,
     declarations,
@@ -64,9 +65,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--outputs-only", action="store_true", help="judge by the outputs; layers only if the outputs differ"
     )
-    parser.add_argument(
-        "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="a reading option"
-    )
+    add_options(parser, "--option", "options", "a reading option")
     add_declarations(parser)
     add_selection(parser)
     add_json(parser)

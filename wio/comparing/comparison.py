@@ -213,6 +213,7 @@ def measured(x: Array, y: Array, tolerance: Tolerance | None, *, equal_nan: bool
     count, worst, relative, ulps, close = 0, 0.0, 0.0, 0, tolerance is not None
     dot, norm_x, norm_y = 0.0, 0.0, 0.0
     wide = np.complex128 if x.dtype.kind == "c" else np.float64
+    floats = x.dtype.kind == "f" and x.dtype.itemsize <= 8
     for p, q in _chunks(x, y):
         with np.errstate(invalid="ignore", over="ignore"):
             wide_p, wide_q = p.astype(wide), q.astype(wide)
@@ -237,40 +238,35 @@ def measured(x: Array, y: Array, tolerance: Tolerance | None, *, equal_nan: bool
         size = np.maximum(np.abs(wide_p), np.abs(wide_q))
         with np.errstate(invalid="ignore", divide="ignore"):
             relative = max(relative, float(np.nan_to_num(np.where(size > 0, gap / size, 0.0), nan=np.inf).max()))
-        ulps = max(ulps, _ulps(p, q))
+        if floats:
+            ulps = max(ulps, _ulps(p, q))
         if tolerance is not None and close:
             close = bool((gap <= tolerance.atol + tolerance.rtol * np.abs(wide_q)).all())
     length = (norm_x * norm_y) ** 0.5
     cosine = dot / length if length > 0 and np.isfinite(length) else None
     known = np.isfinite(worst)
-    exact_floats = x.dtype.kind == "f" and x.dtype.itemsize <= 8
     return Measure(
         count,
         worst if known else None,
         relative if known else None,
         cosine,
-        ulps if known and exact_floats else None,
+        ulps if known and floats else None,
         close,
     )
 
 
 def _ulps(p: Array, q: Array) -> int:
-    """The largest number of representable floats between two; 0 for what are no IEEE floats of up to 64 bits."""
+    """The largest number of representable floats between two, of IEEE floats of up to 64 bits."""
     import numpy as np
 
-    if p.dtype.kind != "f" or p.dtype.itemsize > 8:
-        return 0
     kind, lowest = np.dtype(f"<i{p.dtype.itemsize}"), -(1 << 8 * p.dtype.itemsize - 1)
-    most = 0
     sides = []
     for each in (p, q):
         bits = np.ascontiguousarray(each).view(kind)
         # Sign and magnitude made a line: -0.0 stands where 0.0 does.
         sides.append(np.where(bits < 0, kind.type(lowest) - bits, bits))
     high, low = np.maximum(*sides), np.minimum(*sides)
-    gap = high.astype(np.uint64) - low.astype(np.uint64)
-    most = int(gap.max())
-    return most
+    return int((high.astype(np.uint64) - low.astype(np.uint64)).max())
 
 
 def _chunks(x: Array, y: Array) -> Iterator[tuple[Array, Array]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
@@ -48,6 +49,17 @@ class Difference:
         enough = {EQUAL, CLOSE} if self.close_is_enough else {EQUAL}
         return not self.only_a and not self.only_b and all(pair.status in enough for pair in self.pairs)
 
+    @property
+    def by_digest(self) -> bool:
+        """Whether no pair's bytes were read."""
+        return bool(self.pairs) and all(pair.by == "digest" for pair in self.pairs)
+
+    @property
+    def summary(self) -> str:
+        """How many pairs have which status."""
+        counts = Counter(pair.status for pair in self.pairs)
+        return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no pairs"
+
     def as_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {
             "equal": self.equal,
@@ -57,7 +69,7 @@ class Difference:
             "left_out": list(self.left_out),
             "duplicates": [asdict(each) for each in self.duplicates],
         }
-        if self.pairs and all(pair.by == "digest" for pair in self.pairs):
+        if self.by_digest:
             document["by"] = "digest"
         return document
 
@@ -125,17 +137,15 @@ def open_sides(
     With ``second_unknown`` the architecture and the dialect are those of the first.
     """
     chosen = [adapter_named(name) if name else detect(Path(path)) for path, name in zip(paths, adapters, strict=True)]
+    readable = [{option.name for option in adapter.options if option.reading} for adapter in chosen]
     mine = [
-        {key: value for key, value in options.items() if key in {o.name for o in adapter.options if o.reading}}
-        for adapter in chosen
+        adapter.checked({key: value for key, value in options.items() if key in names}, writing=False)
+        for adapter, names in zip(chosen, readable, strict=True)
     ]
-    idle = [key for key in options if not any(key in given for given in mine)]
+    idle = [key for key in options if not any(key in names for names in readable)]
     if idle:
         raise UsageError(f"neither file's adapter has the option {', '.join(map(repr, idle))} for reading")
-    bundles = [
-        adapter.read(Path(path), **adapter.checked(given, writing=False))
-        for adapter, path, given in zip(chosen, paths, mine, strict=True)
-    ]
+    bundles = [adapter.read(Path(path), **given) for adapter, path, given in zip(chosen, paths, mine, strict=True)]
     globs = [text.partition("=")[0] for text in told.declare] + [*told.only, *told.drop]
     lost = [glob for glob in globs if not any(_some_match(bundle, glob) for bundle in bundles)]
     if lost:
@@ -151,7 +161,7 @@ def open_sides(
             only=tuple(glob for glob in told.only if _some_match(bundle, glob)),
             drop=tuple(glob for glob in told.drop if _some_match(bundle, glob)),
         )
-        sides.append(replace(resolve(bundle, adapter, fitted), options=adapter.checked(given, writing=False)))
+        sides.append(replace(resolve(bundle, adapter, fitted), options=given))
     return sides
 
 

@@ -21,15 +21,15 @@ def match_by_values(a: Bundle, b: Bundle) -> Matched:
     namesake, with what has its role in a layer that has a pair already, or with none. Reads every tensor that could
     have a partner.
     """
-    groups = same_content(a, b)
-    pairs = [pair for mine, theirs in groups if not is_constant(mine[0]) for pair in _paired(mine, theirs, _TELLING)]
+    groups = [(mine, theirs, is_constant(mine[0])) for mine, theirs in same_content(a, b)]
+    pairs = [pair for mine, theirs, same in groups if not same for pair in _paired(mine, theirs, _TELLING)]
     layers = {(x.layer, y.layer) for x, y in pairs}
 
     def beside_a_pair(x: Tensor, y: Tensor) -> bool:
         return x.role is not None and x.role == y.role and (x.layer, y.layer) in layers
 
-    for mine, theirs in groups:
-        if is_constant(mine[0]):
+    for mine, theirs, same in groups:
+        if same:
             pairs += _paired(mine, theirs, (_same_name, beside_a_pair))
     used_a, used_b = {x.name for x, _ in pairs}, {y.name for _, y in pairs}
     return pairs, [n for n in a if n not in used_a], [n for n in b if n not in used_b]
@@ -130,10 +130,12 @@ def _explained(pair: Pair, a: _Side, b: _Side) -> Pair | None:
     """The pair as ``folded``, one way or the other; None if no batch norm of either side explains it."""
     for plain, folded, x, y in ((a, b, pair.a, pair.b), (b, a, pair.b, pair.a)):
         kernel, product = plain.bundle.get(x), folded.bundle.get(y)
-        if kernel is None or product is None or (kernel.role, kernel.dtype) != (product.role, product.dtype):
+        if kernel is None or product is None or not plain.norms:
             continue
-        biases = plain.biases.get(kernel.layer), folded.biases.get(product.layer)
-        found = fold_between(kernel, product, plain.norms, biases)
+        if (kernel.role, kernel.dtype, kernel.size) != (product.role, product.dtype, product.size):
+            continue
+        before, after = plain.biases.get(kernel.layer), folded.biases.get(product.layer)
+        found = fold_between(kernel, product, plain.norms, (before, after))
         if len(found) > 1:
             names = ", ".join(fold.norm.layer for fold in found)
             detail = f"{y} has a batch norm folded into it, and {len(found)} explain it equally: {names}"
@@ -144,8 +146,8 @@ def _explained(pair: Pair, a: _Side, b: _Side) -> Pair | None:
             detail = f"{y} has the batch norm {fold.norm.layer} folded into it, epsilon {fold.epsilon:g}{said}"
             plain.forget(fold.norm.names)
             if fold.bias:
-                plain.forget(bias.name for bias in biases[:1] if bias is not None)
-                folded.forget(bias.name for bias in biases[1:] if bias is not None)
+                plain.forget([before.name] if before is not None else [])
+                folded.forget([after.name] if after is not None else [])
             return replace(pair, status=FOLDED, detail=detail)
     return None
 

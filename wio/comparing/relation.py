@@ -137,16 +137,11 @@ def _regrouped(letters: str, extents: Mapping[str, int], shape: tuple[int, ...])
 
 def _candidates(axes: tuple[str, ...], layout: Layout, extents: Mapping[str, int]) -> Iterator[Layout]:
     """Layouts with these axes: space both ways where it has an extent, gates in every order."""
-    letters = layout.letters
-    sizes = {letter: extents[letter] for axis in axes if len(axis) > 1 for letter in axis if letter in extents}
     spatial = any(extents.get(letter, 1) > 1 for letter in layout.spatial)
     gates = ["".join(order) for order in permutations(layout.gates)] if layout.gates else [None]
     for flipped, order in product((layout.flipped, not layout.flipped) if spatial else (layout.flipped,), gates):
-        usual = {k: v for k, v in sizes.items() if k != "G" or order is None}
         try:
-            yield Layout(axes, flipped, None, tuple(usual.items()), order).with_sizes(
-                {letter: extents[letter] for letter in letters if letter in extents}
-            )
+            yield Layout(axes, flipped, None, (), order).with_sizes(extents)
         except LayoutError:
             continue
 

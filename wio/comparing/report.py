@@ -46,14 +46,10 @@ def diff_page(found: Difference, a: str, b: str) -> str:
     """A comparison as one HTML page: the worst pairs first, sortable, searchable, light and dark."""
     headings = ("status", "A", "B", "max abs", "max rel", "cosine", "ulps", "detail")
     verdict = "equal" if found.equal else "different"
-    counts: dict[str, int] = {}
-    for pair in found.pairs:
-        counts[pair.status] = counts.get(pair.status, 0) + 1
-    summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no pairs"
     alone = [("only in A", name, "") for name in found.only_a] + [("only in B", "", name) for name in found.only_b]
     rows = [_row(pair) for pair in found.pairs]
     rows += [_cells([(where, "-1"), (left, None), (right, None), *[("", None)] * 5]) for where, left, right in alone]
-    return _page(f"{a} against {b}: {verdict}", f"{verdict}: {summary}", headings, rows)
+    return _page(f"{a} against {b}: {verdict}", f"{verdict}: {found.summary}", headings, rows)
 
 
 def _row(pair: Pair) -> str:

@@ -11,7 +11,7 @@ from wio.adapters._onnx_messages import Span, spans
 from wio.adapters._onnx_writer import text_field
 from wio.adapters._protobuf import LENGTH, Buffer, WireError, text
 from wio.errors import FormatError
-from wio.safetensors_header import encode_json, parse_json
+from wio.safetensors_header import encode_json, parse_object
 
 METADATA_PROPS = 14
 KEY = "wio.receipt"
@@ -38,12 +38,7 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
         held = None if span is None else _strings(file.view, span).get(2, "")
     except WireError as error:
         raise FormatError(f"{file}: {error.message}", remedy=error.remedy) from None
-    if held is None:
-        return None
-    document = parse_json(held.encode("utf-8"), f"{file}: the receipt")
-    if not isinstance(document, dict):
-        raise FormatError(f"{file}: the receipt is no JSON object")
-    return document
+    return None if held is None else parse_object(held.encode("utf-8"), f"{file}: the receipt")
 
 
 def _strings(data: Buffer, span: Span) -> dict[int, str]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from wio.adapters._mapped_files import MappedFile, open_regular
 from wio.adapters._safetensors_write import RECEIPT
-from wio.adapters._shards import open_shards
+from wio.adapters._shards import is_index, open_shards
 from wio.bundle import Bundle, Tensor
 from wio.encodings import from_bytes
 from wio.errors import FormatError
-from wio.safetensors_header import Entry, Header, parse_json, read_header
+from wio.safetensors_header import Entry, Header, parse_object, read_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _SUB_BYTE = re.compile(r"has a dtype that is not known: '(F4|F6_E2M3|F6_E3M2)'")
+
+# What the shards of an index are called.
+SHARDS = (".safetensors",)
 
 
 def is_safetensors(path: Path) -> bool:
@@ -99,15 +102,10 @@ def _tensor(file: MappedFile, header: Header, entry: Entry) -> Tensor:
 
 def read_receipt(path: Path) -> dict[str, Any] | None:
     """The receipt that wio left in a file's metadata, or None; a set of shards has none."""
-    if not is_safetensors(path):
+    if is_index(path, SHARDS):
         return None
     text = _opened(path)[1].metadata.get(RECEIPT)
-    if text is None:
-        return None
-    document = parse_json(text.encode("utf-8"), f"{path.name}: the receipt")
-    if not isinstance(document, dict):
-        raise FormatError(f"{path.name}: the receipt is no JSON object")
-    return document
+    return None if text is None else parse_object(text.encode("utf-8"), f"{path.name}: the receipt")
 
 
 def _read_sharded(path: Path) -> Bundle:

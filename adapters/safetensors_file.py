@@ -23,10 +23,10 @@ class SafetensorsFile(Adapter):
     def sniff(self, path: Path) -> int:
         if not path.is_file():
             return 0
-        from wio.adapters._safetensors_read import is_safetensors
+        from wio.adapters._safetensors_read import SHARDS, is_safetensors
         from wio.adapters._shards import is_index
 
-        return 10 if is_safetensors(path) or is_index(path, (".safetensors",)) else 0
+        return 10 if is_safetensors(path) or is_index(path, SHARDS) else 0
 
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._safetensors_read import read

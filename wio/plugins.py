@@ -224,11 +224,19 @@ def open_bundle(
 
 def own_network(bundle: Bundle, found: Adapter, path: Path, options: Mapping[str, str]) -> Network | None:
     """The graph of the file, or what a .wio file remembers of its source's."""
+    source = source_adapter(bundle, found)
+    if source is found:
+        return found.network(bundle, path, **options)
+    return None if source is None else source.network(bundle)
+
+
+def source_adapter(bundle: Bundle, found: Adapter) -> Adapter | None:
+    """The adapter of the format that the weights come from, which a .wio file remembers; None if it is not there."""
     source = str(bundle.metadata.get("adapter", found.name))
     if source == found.name:
-        return found.network(bundle, path, **options)
+        return found
     try:
-        return adapter_named(source).network(bundle)
+        return adapter_named(source)
     except AdapterError:
         return None
 

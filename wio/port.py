@@ -19,7 +19,7 @@ from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioE
 from wio.layout import Layout
 from wio.metadata import detached
 from wio.plan import Plan, make_plan
-from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle
+from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle, source_adapter
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
@@ -107,13 +107,7 @@ def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
 
 def convention_of(bundle: Bundle, adapter: Adapter) -> Convention:
     """The convention of the format that the weights come from, which a .wio file remembers."""
-    source = str(bundle.metadata.get("adapter", adapter.name))
-    if source != adapter.name:
-        try:
-            return adapter_named(source).convention_of(bundle)
-        except AdapterError:
-            return adapter.convention_of(bundle)
-    return adapter.convention_of(bundle)
+    return (source_adapter(bundle, adapter) or adapter).convention_of(bundle)
 
 
 def _as_architecture(

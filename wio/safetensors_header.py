@@ -55,9 +55,7 @@ def read_header(descriptor: int, name: str) -> Header:
         raise FormatError(f"{name}: the file shrank while it was read")
     if not raw.startswith(b"{"):
         raise FormatError(f"{name}: the header does not begin with '{{'")
-    document = parse_json(raw, f"{name}: the header")
-    if not isinstance(document, dict):
-        raise FormatError(f"{name}: the header is no JSON object")
+    document = parse_object(raw, f"{name}: the header")
     metadata = document.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError(f"{name}: __metadata__ must map strings to strings")
@@ -98,6 +96,14 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError(f"{text} is out of range")
     return number
+
+
+def parse_object(raw: bytes, what: str) -> dict[str, Any]:
+    """A JSON object, as :func:`parse_json` reads it. FormatError, naming ``what``, for any other document."""
+    document = parse_json(raw, what)
+    if not isinstance(document, dict):
+        raise FormatError(f"{what} is no JSON object")
+    return document
 
 
 def is_shape(value: object, itemsize: int) -> bool:

@@ -17,7 +17,7 @@ from wio.encodings import from_bytes
 from wio.errors import DigestError, FormatError, LayoutError
 from wio.layout import Layout
 from wio.roles import ROLES, contradiction
-from wio.safetensors_header import Entry, is_shape, parse_json, read_header
+from wio.safetensors_header import Entry, is_shape, parse_object, read_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,10 +78,7 @@ class WioFileReader:
         """The receipt kept in the file, its digest checked, or None."""
         if "receipt" not in self.declaration:
             return None
-        document = parse_json(self._reserved(self.declaration["receipt"], RECEIPT), f"{self._name}: the receipt")
-        if not isinstance(document, dict):
-            raise FormatError(f"{self._name}: the receipt is no JSON object")
-        return document
+        return parse_object(self._reserved(self.declaration["receipt"], RECEIPT), f"{self._name}: the receipt")
 
     def _declaration(self) -> dict[str, Any]:
         text = self._header.metadata.get("wio")
@@ -89,14 +86,11 @@ class WioFileReader:
             raise FormatError(
                 f"{self._name}: a safetensors file without a wio declaration", remedy="read it as safetensors:FILE"
             )
-        document = parse_json(text.encode("utf-8"), f"{self._name}: the declaration")
-        if isinstance(document, dict) and "declaration" in document:
+        what = f"{self._name}: the declaration"
+        document = parse_object(text.encode("utf-8"), what)
+        if "declaration" in document:
             _check_version(document, self._name)
-            document = parse_json(
-                self._reserved(document["declaration"], DECLARATION), f"{self._name}: the declaration"
-            )
-        if not isinstance(document, dict):
-            raise FormatError(f"{self._name}: the declaration is no JSON object")
+            document = parse_object(self._reserved(document["declaration"], DECLARATION), what)
         _check_version(document, self._name)
         if "declaration" in document:
             raise FormatError(f"{self._name}: the declaration outside the header points to another one")

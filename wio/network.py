@@ -14,10 +14,9 @@ from typing import Any
 
 from wio.errors import FormatError
 
-ELEMENTWISE = frozenset(
-    {"BatchNormalization", "LRN", "Activation", "Dropout", "Identity"}
-    | {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "Softmax"}
-)
+ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "Softmax", "Activation"})
+POOLS = frozenset({"MaxPool", "AveragePool", "GlobalPool", "GlobalAveragePool", "GlobalMaxPool"})
+ELEMENTWISE = ACTIVATIONS | {"BatchNormalization", "LRN", "Dropout", "Identity"}
 WITH_KERNEL = frozenset({"Conv", "DepthwiseConv", "ConvTranspose", "Gemm"})
 TIME = "T"
 
@@ -219,16 +218,11 @@ def _concat(attributes: Mapping[str, Any], inputs: Sequence[FeatureMap | None]) 
     return FeatureMap(first.axes, (*first.sizes[:place], total, *first.sizes[place + 1 :]))
 
 
-_SPATIAL = frozenset(
+_SPATIAL = POOLS | frozenset(
     {
         "Conv",
         "DepthwiseConv",
         "ConvTranspose",
-        "MaxPool",
-        "AveragePool",
-        "GlobalPool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
         "Pad",
         "Crop",
         "Resize",

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wio.checks.finding import ERROR, WARNING, Finding
-from wio.checks.graph import ACTIVATIONS, KERNELS, Graph, first_of, norm_in
-from wio.network import NetLayer, Network
+from wio.checks.graph import KERNELS, Graph, first_of, norm_in
+from wio.network import ACTIVATIONS, NetLayer, Network
 
 _PAIRED = KERNELS | {"Add", "Mul", "Max", "Average", "Concat", "Input"}
 _CLOSE = 1e-6

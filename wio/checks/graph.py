@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from wio.checks.finding import NOTE, WARNING, Finding, listed
-from wio.network import NetLayer, Network
+from wio.network import ACTIVATIONS, POOLS, NetLayer, Network
 
 NORM = "BatchNormalization"
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "DepthwiseConv"})
 KERNELS = CONVOLUTIONS | {"Gemm", "LocallyConnected"}
-ACTIVATIONS = frozenset({"Relu", "PRelu", "Softmax", "Activation"})
 _LINEAR = frozenset({"Identity", "Dropout", "Pad", "Crop", "Reshape", "Flatten", "Resize"})
-_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalPool"})
 _MERGES = frozenset({"Add", "Concat"})
-_IN_A_CHAIN = ACTIVATIONS | _LINEAR | _POOLS | {NORM, "LRN"}
+_IN_A_CHAIN = ACTIVATIONS | _LINEAR | POOLS | {NORM, "LRN"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def _without_norm(graph: Graph, convolutions: list[NetLayer]) -> Iterator[Findin
     excitation): networks leave the norm out there. A sum or concatenation may come before the norm, as in networks
     that activate before they convolve.
     """
-    between = _LINEAR | _POOLS | _MERGES
+    between = _LINEAR | POOLS | _MERGES
     normed, without = [], []
     for layer in convolutions:
         if norm_in(graph.chain(layer.name))[0] is not None or graph.reaches(layer.name, frozenset({NORM}), between):

@@ -10,8 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import crc32c
-
+from wio.adapters._crc32c import crc32c
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._protobuf import Buffer, WireError, varint
 from wio.adapters._tf_damage import one_changed_byte
@@ -200,7 +199,7 @@ class Table:
         end = offset + size
         view = self.file.view
         stored = int.from_bytes(view[end + 1 : end + TRAILER], "little")
-        if masked(crc32c.crc32c(view[offset : end + 1])) != stored:
+        if masked(crc32c(view[offset : end + 1])) != stored:
             raise DigestError(
                 f"{self.file}: the {kind} at bytes {offset} to {end} does not match its CRC-32C", remedy=DAMAGED
             )

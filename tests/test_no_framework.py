@@ -83,7 +83,7 @@ def test_no_command_imports_one(tmp_path: Path) -> None:
 def test_no_adapter_imports_one(tmp_path: Path) -> None:
     """Each format written and read again; `keras3` without a template from its own."""
     commands = []
-    own = [each.adapter for each in found_adapters() if each.package == "wio" and each.adapter]
+    own = [each.adapter for each in found_adapters() if each.package.name == "wio" and each.adapter]
     assert len(own) >= 10
     for adapter in own:
         source = archive(tmp_path) if adapter.name == "keras3" else KERAS

@@ -60,6 +60,7 @@ class Tensor:
     ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
     ``raw``     gives the same values as bytes, C order and little-endian, where the source has them so: a copy needs
                 no array.
+    ``sha256``  gives the digest of the stored bytes where someone has computed it meanwhile (wio.hashing_ahead).
     ``synthesised``  what was declared where no source holds it, None for a tensor that was read.
     """
 
@@ -74,6 +75,7 @@ class Tensor:
     digest: str | None = None
     stored_bytes: int | None = None
     raw: Callable[[], memoryview] | None = field(default=None, repr=False)
+    sha256: Callable[[], str | None] | None = field(default=None, repr=False)
     synthesised: Synthesis | None = None
 
     def __post_init__(self) -> None:
@@ -101,7 +103,9 @@ class Tensor:
 
     def with_values(self, load: Callable[[], Array], shape: tuple[int, ...], layout: Layout | None) -> Tensor:
         """The same tensor holding other values: what is known of the old ones' bytes is forgotten."""
-        return self.changed(load=load, shape=shape, layout=layout, digest=None, stored_bytes=None, raw=None)
+        return self.changed(
+            load=load, shape=shape, layout=layout, digest=None, stored_bytes=None, raw=None, sha256=None
+        )
 
     def changed(self, **fields: Any) -> Tensor:
         """The same tensor with some fields replaced: what ``dataclasses.replace`` does, six times as fast.

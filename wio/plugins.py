@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from wio.adapter import Adapter
 from wio.architectures.architecture import Architecture
 from wio.architectures.registry_file import file_name, load_architecture
 from wio.bundle import Bundle
+from wio.entry_points import EntryPoint, Package, entry_points
 from wio.errors import AdapterError, WioError, printable
 from wio.network import Network
 
@@ -38,20 +38,15 @@ class Found:
     """
 
     name: str
-    package: str
-    version: str
+    package: Package
     adapter: Adapter | None
     error: str | None = None
     remedy: str | None = None
 
-    @property
-    def origin(self) -> str:
-        return f"{self.package} {self.version}".strip()
-
     def usable(self) -> Adapter:
         """The adapter; AdapterError says what is wrong with it, whose it is, and what would help."""
         if self.adapter is None or self.error is not None:
-            raise AdapterError(f"the adapter {self.name!r} of {self.origin}: {self.error}", remedy=self.remedy)
+            raise AdapterError(f"the adapter {self.name!r} of {self.package}: {self.error}", remedy=self.remedy)
         return self.adapter
 
 
@@ -63,60 +58,50 @@ def found_adapters() -> tuple[Found, ...]:
     were installed; the names of wio's own adapters are taken.
     """
     points: dict[str, list[EntryPoint]] = {}
-    for point in sorted(entry_points(group=ADAPTERS), key=lambda point: (point.name, _package(point))):
+    for point in sorted(entry_points(group=ADAPTERS), key=lambda point: (point.name, point.package.name)):
         points.setdefault(point.name, []).append(point)
     return tuple(each for same in points.values() for each in _settled(same))
 
 
 def _settled(points: list[EntryPoint]) -> Iterator[Found]:
     """The adapters that share a name, as found."""
-    own = [point for point in points if _package(point)[0] == "wio"]
+    own = [point for point in points if point.package.name == "wio"]
     for point in points:
         rivals = [each for each in own or points if each is not point]
         if not rivals or point in own:
             yield _load(point)
             continue
-        others = " and ".join(" ".join(_package(each)) for each in rivals)
+        others = " and ".join(str(each.package) for each in rivals)
         error = f"{others} also calls an adapter {point.name!r}" + ("" if own else ", so neither is used")
-        remedy = "pip uninstall " + " or ".join(_package(each)[0] for each in points if each not in own)
-        warnings.warn(f"the adapter {point.name!r} of {' '.join(_package(point))} is refused: {error}", stacklevel=2)
-        yield Found(point.name, *_package(point), None, error, remedy)
-
-
-def _package(point: EntryPoint) -> tuple[str, str]:
-    return ("an unknown package", "") if point.dist is None else _name_and_version(point.dist)
-
-
-@cache
-def _name_and_version(dist: Distribution) -> tuple[str, str]:
-    """Each asking parses the package's metadata anew."""
-    return dist.name, dist.version
+        remedy = "pip uninstall " + " or ".join(each.package.name for each in points if each not in own)
+        warnings.warn(f"the adapter {point.name!r} of {point.package} is refused: {error}", stacklevel=2)
+        yield Found(point.name, point.package, None, error, remedy)
 
 
 def _load(point: EntryPoint) -> Found:
-    package, version = _package(point)
+    package = point.package
     try:
         adapter = point.load()()
         if not isinstance(adapter, Adapter):
             raise TypeError(f"{point.value} is no wio.adapter.Adapter")
         missing = {module: extra for module, extra in adapter.extras.items() if find_spec(module) is None}
     except Exception as error:  # a stranger's package must not take wio down; it is listed with what it raised
-        missing = _extras_with(point.dist, error.name or "") if isinstance(error, ModuleNotFoundError) else {}
+        missing = _extras_with(package, error.name or "") if isinstance(error, ModuleNotFoundError) else {}
         if not missing:
-            warnings.warn(f"the adapter {point.name!r} of {package} {version} is broken: {error!r}", stacklevel=2)
-            return Found(point.name, package, version, None, f"it is broken: {error!r}")
+            warnings.warn(f"the adapter {point.name!r} of {package} is broken: {error!r}", stacklevel=2)
+            return Found(point.name, package, None, f"it is broken: {error!r}")
         adapter = None
     if not missing:
-        return Found(point.name, package, version, adapter)
+        return Found(point.name, package, adapter)
     # An extra that was not asked for is no defect: whoever does not use the adapter is not warned.
     extras = ",".join(sorted(set(missing.values())))
-    lacks = f"it needs {', '.join(missing)}, which the extra {extras} of {package} brings"
-    return Found(point.name, package, version, adapter, lacks, f"pip install '{package}[{extras}]'")
+    lacks = f"it needs {', '.join(missing)}, which the extra {extras} of {package.name} brings"
+    return Found(point.name, package, adapter, lacks, f"pip install '{package.name}[{extras}]'")
 
 
-def _extras_with(dist: Distribution | None, module: str) -> dict[str, str]:
+def _extras_with(package: Package, module: str) -> dict[str, str]:
     """A module with the extra of a package that requires a distribution of its name (Core metadata, Requires-Dist)."""
-    for requirement in (dist and dist.requires) or ():
+    for requirement in package.requires:
         name = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"""\bextra\s*==\s*["']([\w.-]+)["']""", requirement)
         if name and extra and re.sub(r"[-_.]+", "_", name[0]).lower() == module.partition(".")[0].lower():
@@ -147,7 +132,7 @@ def detect(path: Path) -> Adapter:
     matches = [(_sniffed(each, path), each) for each in found]
     best = max((score for score, _ in matches), default=0)
     if best <= 0:
-        unasked = "".join(f"; {each.name} of {each.origin} could not be asked" for each in found if not each.adapter)
+        unasked = "".join(f"; {each.name} of {each.package} could not be asked" for each in found if not each.adapter)
         raise AdapterError(
             f"{path}: {_what_it_is(path)}",
             remedy=f"wio adapters lists what can be read; --from ADAPTER insists{unasked}",
@@ -171,7 +156,9 @@ def _sniffed(found: Found, path: Path) -> int:
     try:
         return found.adapter.sniff(path)
     except Exception as error:  # as above: it must not stand between the others and their files
-        warnings.warn(f"the adapter {found.name!r} of {found.origin} failed to look at {path}: {error!r}", stacklevel=2)
+        warnings.warn(
+            f"the adapter {found.name!r} of {found.package} failed to look at {path}: {error!r}", stacklevel=2
+        )
         return 0
 
 
@@ -252,7 +239,7 @@ def _folders(variable: str) -> tuple[Path, ...]:
         try:
             module = importlib.import_module(point.value)
         except Exception as error:  # as above: listed, not raised
-            warnings.warn(f"the registry of {' '.join(_package(point))} cannot be loaded: {error!r}", stacklevel=2)
+            warnings.warn(f"the registry of {point.package} cannot be loaded: {error!r}", stacklevel=2)
             continue
         found += [Path(folder) for folder in module.__path__]
     return (*found, *(Path(folder) for folder in variable.split(os.pathsep) if folder))

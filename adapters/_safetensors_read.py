@@ -97,7 +97,7 @@ def _tensor(file: MappedFile, header: Header, entry: Entry) -> Tensor:
         except FormatError as error:
             raise FormatError(f"{file}: tensor {entry.name!r}: {error.message}") from None
 
-    return Tensor(entry.name, entry.dtype, entry.shape, load, raw=raw)
+    return Tensor(entry.name, entry.dtype, entry.shape, load, raw=raw, parallel=True)
 
 
 def read_receipt(path: Path) -> dict[str, Any] | None:

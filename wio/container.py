@@ -156,6 +156,7 @@ class WioFileReader:
             digest=digest,
             stored_bytes=entry.end - entry.start,
             raw=lambda: self._bytes(entry),
+            parallel=True,
         )
 
     def _load(self, entry: Entry, dtype: DType, shape: tuple[int, ...]) -> Array:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -151,8 +152,14 @@ class Progress:
         self._started = time.monotonic()
         self._done = 0
         self._shown: RichProgress | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, count: int) -> None:
+        """More bytes were done; any thread may say so."""
+        with self._lock:
+            self._count(count)
+
+    def _count(self, count: int) -> None:
         self._done += count
         if self._shown is None:
             if time.monotonic() - self._started < SHOW_PROGRESS_AFTER or not sys.stderr.isatty():

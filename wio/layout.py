@@ -111,6 +111,8 @@ class Layout:
         merged = {**{k: v for k, v in sizes.items() if k in grouped}, **dict(self.sizes)}
         if self.gates:
             merged.pop("G", None)
+        if len(merged) == len(self.sizes):
+            return self
         return Layout(self.axes, self.flipped, self.values, tuple(merged.items()), self.gates)
 
     @property

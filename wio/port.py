@@ -92,7 +92,7 @@ def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
     """
     bundle.metadata.setdefault("adapter", found.name)
     selected = bundle.select((), told.drop)
-    dropped = {name: "--drop" for name in bundle if name not in selected}
+    dropped = {name: "--drop" for name in bundle if name not in selected} if told.drop else {}
     convention = convention_of(selected, found)
     bundle = _declare(selected, told.declare, convention)
     if told.arch is not None:

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from wio.dtypes import BY_SAFETENSORS, DType
 from wio.errors import FormatError, WioError
@@ -21,8 +21,7 @@ MAX_RANK = 64
 _MAX_EXTENT = 2**63
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One tensor of the header; ``start`` and ``end`` count from the first byte of the data."""
 
     name: str
@@ -108,15 +107,16 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
 
 def is_shape(value: object, itemsize: int) -> bool:
     """Whether a value of a JSON document is a list of at most 64 sizes whose product overflows no one's integers."""
-    if not isinstance(value, list) or len(value) > MAX_RANK or not all(map(_is_size, value)):
+    if not isinstance(value, list) or len(value) > MAX_RANK or not _are_sizes(value):
         return False
     # Sizes of 0 are left out: NumPy and others multiply the sizes before they look for one.
     product: int = math.prod(size for size in value if size)
     return product * max(itemsize, 1) < _MAX_EXTENT
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_EXTENT
+def _are_sizes(values: list[Any]) -> bool:
+    """Whether JSON gave whole numbers in range; its ``true`` is no number."""
+    return all(type(value) is int and 0 <= value < _MAX_EXTENT for value in values)
 
 
 def _entry(file: str, name: str, value: Any) -> Entry:
@@ -128,7 +128,7 @@ def _entry(file: str, name: str, value: Any) -> Entry:
     shape, offsets = value["shape"], value["data_offsets"]
     if not is_shape(shape, dtype.itemsize):
         raise FormatError(f"{file}: tensor {name!r} has a shape that is no list of sizes")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
+    if not isinstance(offsets, list) or len(offsets) != 2 or not _are_sizes(offsets):
         raise FormatError(f"{file}: tensor {name!r} has data_offsets that are no pair of offsets")
     start, end = offsets
     if end - start != math.prod(shape) * dtype.itemsize:

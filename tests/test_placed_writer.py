@@ -74,13 +74,6 @@ def test_every_tensor_is_at_its_place(
     assert parallel or len(readers) == 1
 
 
-def test_a_digest_that_is_known_is_not_computed_again(tmp_path: Path) -> None:
-    known = tensor("t", 9, lambda: bytes_of(9, 1), True).changed(sha256=lambda: "ab" * 32)
-    item = Placed(known, 9)
-    assert written(tmp_path / "out", [item], digests=True) == bytes_of(9, 1)
-    assert item.digest == "ab" * 32
-
-
 @pytest.mark.parametrize("parallel", [True, False])
 def test_the_first_error_is_told_and_the_rest_is_left(parallel: bool, tmp_path: Path) -> None:
     read = []

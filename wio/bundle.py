@@ -60,7 +60,6 @@ class Tensor:
     ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
     ``raw``     gives the same values as bytes, C order and little-endian, where the source has them so: a copy needs
                 no array.
-    ``sha256``  gives the digest of the stored bytes where someone has computed it meanwhile (wio.hashing_ahead).
     ``parallel``  whether several threads may read tensors of its source at once, as those of a mapped file.
     ``synthesised``  what was declared where no source holds it, None for a tensor that was read.
     """
@@ -76,7 +75,6 @@ class Tensor:
     digest: str | None = None
     stored_bytes: int | None = None
     raw: Callable[[], memoryview] | None = field(default=None, repr=False)
-    sha256: Callable[[], str | None] | None = field(default=None, repr=False)
     parallel: bool = False
     synthesised: Synthesis | None = None
 

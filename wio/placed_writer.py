@@ -94,19 +94,17 @@ def _write_batch(descriptor: int, batch: list[Placed], digests: bool) -> None:
         item.ready = None
         if len(data) != item.nbytes:
             raise FormatError(f"{item.tensor.name}: {item.nbytes} bytes announced, the source gave {len(data)}")
-        known = item.tensor.sha256() if digests and item.tensor.sha256 is not None else None
-        hashing = digests and known is None
         digest, offset = hashlib.sha256(), item.offset
         for start in range(0, len(data), CHUNK):
             chunk = data[start : start + CHUNK]
-            if hashing:
+            if digests:
                 digest.update(chunk)
             while chunk:
                 written = os.pwrite(descriptor, chunk, offset)
                 chunk, offset = chunk[written:], offset + written
         _begin_to_sync(descriptor, item.offset, len(data))
         if digests:
-            item.digest = known or digest.hexdigest()
+            item.digest = digest.hexdigest()
 
 
 def _begin_to_sync(descriptor: int, offset: int, size: int) -> None:

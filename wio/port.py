@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,6 @@ from wio.architectures.network_changes import changed
 from wio.bundle import Bundle, Tensor
 from wio.container_writer import save
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
-from wio.hashing_ahead import hashed_ahead
 from wio.layout import Layout
 from wio.metadata import detached
 from wio.plan import Plan, make_plan
@@ -202,18 +200,16 @@ def export(
     told = told or Declarations()
     if out is None and not dry_run:
         raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
-    bundle, found = open_bundle(source, adapter, options)
-    with contextlib.nullcontext(bundle) if out is None or dry_run else hashed_ahead(bundle) as bundle:
-        resolved = resolve(bundle, found, told)
-        reading = Reading(progress)
-        resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
-        plan = replace(export_plan(resolved, layout), values=values)
-        if out is None or dry_run:
-            return plan
-        reading.note_sources_of(plan)
-        stated = {**told.as_json(), "layout": layout}
-        facts = facts_of("export", source, resolved.adapter, stated, options)
-        save(plan.apply(), Path(out), lambda: receipt_of(plan, facts, reading.digests, UNKNOWN))
+    resolved = open_resolved(source, adapter, options, told)
+    reading = Reading(progress)
+    resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
+    plan = replace(export_plan(resolved, layout), values=values)
+    if out is None or dry_run:
+        return plan
+    reading.note_sources_of(plan)
+    stated = {**told.as_json(), "layout": layout}
+    facts = facts_of("export", source, resolved.adapter, stated, options)
+    save(plan.apply(), Path(out), lambda: receipt_of(plan, facts, reading.digests, UNKNOWN))
     return plan
 
 

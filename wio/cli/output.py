@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from wio.errors import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress as RichProgress
 
     from wio.plan import Plan
@@ -131,6 +133,20 @@ def values_changed(plan: Plan) -> str:
         return ""
     inexact = sum(not value.exact for value in plan.values)
     return f", {len(plan.values)} steps that change values ({inexact} NOT exact)"
+
+
+def outcome(out: Path) -> tuple[Path, str]:
+    """What an output of this name has become, the file or the index of its shards, and how large it is, in words."""
+    from wio.shard_index import FIRST_BYTES, index_path, parse_index
+
+    if out.is_file():
+        return out, f", {size(out.stat().st_size)}"
+    index = index_path(out)
+    raw = index.read_bytes() if index.is_file() else b""
+    if not raw.startswith(FIRST_BYTES):
+        return out, ""
+    shards = parse_index(raw, index.name).shards
+    return index, f", {size(sum(shard.size for shard in shards))} in {len(shards)} shards"
 
 
 def size(count: int) -> str:

@@ -19,6 +19,7 @@ class WioFile(Adapter):
     name = "wio"
     description = "wio's neutral file: safetensors with roles and layouts declared (spec/wio-1.md)"
     writes = True
+    suffix = ".wio"
     options = (Option("shard_size", "bytes of tensors in one shard, as in 2GB; by default one file", (), writing=True),)
 
     def sniff(self, path: Path) -> int:

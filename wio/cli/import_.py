@@ -33,12 +33,12 @@ def add_parser(commands: Commands) -> None:
         "Write the weights of a .wio file in another format, by a plan you can read first.",
         _EXAMPLE,
     )
-    add_port_arguments(parser, "SRC.wio")
+    parser.add_argument("source", metavar="SRC.wio", help="the file to read; ADAPTER:PATH insists on a format")
+    add_port_arguments(parser)
 
 
-def add_port_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
+def add_port_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of import and convert, which differ in what they are given."""
-    parser.add_argument("source", metavar=metavar, help="the file to read; ADAPTER:PATH insists on a format")
     parser.add_argument("--into", required=True, metavar="ADAPTER", help="the format to write (wio adapters)")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write")
     parser.add_argument(

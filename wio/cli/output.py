@@ -192,3 +192,31 @@ class Progress:
         self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
         self._shown.add_task(self._doing, total=None)
         self._shown.start()
+
+
+class FileProgress:
+    """How many of so many files are done, on stderr where that is a terminal; called for each."""
+
+    def __init__(self, doing: str, total: int) -> None:
+        self._doing = doing
+        self._total = total
+        self._shown: RichProgress | None = None
+
+    def __enter__(self) -> FileProgress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._shown.add_task(self._doing, total=self._total)
+            self._shown.start()
+        return self
+
+    def __call__(self, _: object) -> None:
+        if self._shown is not None:
+            self._shown.advance(self._shown.task_ids[0])
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown is not None:
+            self._shown.stop()

@@ -14,6 +14,7 @@ from typing import Any
 
 from wio.adapters._keras3_tree import Tree, Variable, WeightsFile
 from wio.errors import FormatError, printable
+from wio.shard_index import split
 
 MAP = ".weights.json"
 _LARGEST = 100 << 20
@@ -61,16 +62,8 @@ def read_shards(path: Path) -> Tree:
 
 def shards_of(path: Path, sizes: Mapping[str, int], most: int) -> dict[str, list[str]]:
     """Which variables each shard holds, in order: at most ``most`` bytes, or one variable that is larger."""
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for variable, size in sizes.items():
-        if shards[-1] and filled + size > most:
-            shards.append([])
-            filled = 0
-        shards[-1].append(variable)
-        filled += size
     base = path.name.removesuffix(MAP)
-    return {f"{base}_{k:05}.weights.h5": held for k, held in enumerate(shards)}
+    return {f"{base}_{k:05}.weights.h5": held for k, held in enumerate(split(sizes, most) or [[]])}
 
 
 def map_of(shards: Mapping[str, list[str]], total: int) -> str:

@@ -6,7 +6,7 @@ object with ``metadata`` and ``weight_map``, the shards beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,15 +53,25 @@ def open_shards(
     tensor that is not in the one shard that the index gives it.
     """
     weight_map = read_weight_map(index)
-    paths = {name: index.parent / name for name in dict.fromkeys(weight_map.values())}
-    problems = [problem for name in paths if (problem := _out_of_place(index, name)) is not None]
+    paths = shard_paths(index, dict.fromkeys(weight_map.values()))
+    shards = {name: opened(path) for name, path in paths.items()}
+    refuse_differences(index, weight_map, {name: names(shard) for name, shard in shards.items()})
+    return weight_map, shards
+
+
+def shard_paths(index: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Where the shards of an index lie: beside it. FormatError with every one that is missing or elsewhere."""
+    found = {name: index.parent / name for name in names}
+    problems = [problem for name in found if (problem := _out_of_place(index, name)) is not None]
     if problems:
         raise FormatError(f"{index.name}: {_count(problems, 'shard')} cannot be opened", problems)
-    shards = {name: opened(path) for name, path in paths.items()}
-    problems = _differences(weight_map, {name: names(shard) for name, shard in shards.items()})
-    if problems:
+    return found
+
+
+def refuse_differences(index: Path, weight_map: Mapping[str, str], held: Mapping[str, Collection[str]]) -> None:
+    """FormatError with every tensor that is not in the one shard that the index gives it; ``held`` is what is there."""
+    if problems := _differences(weight_map, held):
         raise FormatError(f"{index.name}: index and shards differ over {_count(problems, 'tensor')}", problems)
-    return weight_map, shards
 
 
 def _differences(weight_map: Mapping[str, str], held: Mapping[str, Collection[str]]) -> list[Problem]:

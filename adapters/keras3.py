@@ -24,6 +24,7 @@ class Keras3(Adapter):
     name = "keras3"
     description = "Keras 3: .keras, .weights.h5 and sharded .weights.json (writes networks, or a template's weights)"
     writes = True
+    suffix = ".keras"
     options = (
         Option(
             "template", "an existing .keras or weights file of the same network, whose tree is filled", writing=True

@@ -20,6 +20,7 @@ from wio.network import Network
 class _KerasHDF5(Adapter):
     backend: ClassVar[str]
     writes = True
+    suffix = ".h5"
     options = (
         Option("keras", "the Keras that will load the file", VERSIONS, "2.2", writing=True),
         Option(

@@ -49,6 +49,7 @@ class WioFileReader:
             self._header = read_header(file.fileno(), self._name)
             size = os.fstat(file.fileno()).st_size
             self._map = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+        self.size = size
         self.declaration = self._declaration()
 
     def bundle(self) -> Bundle:
@@ -73,6 +74,10 @@ class WioFileReader:
         if rest or unknown:
             metadata[UNKNOWN] = {"file": rest, "tensors": unknown}
         return Bundle(tensors, metadata)
+
+    def header_sha256(self) -> str:
+        """The SHA-256 of length and header, which hold the digests of everything else in the file."""
+        return hashlib.sha256(self._map[: self._header.data_start]).hexdigest()
 
     def receipt(self) -> dict[str, Any] | None:
         """The receipt kept in the file, its digest checked, or None."""
@@ -106,7 +111,7 @@ class WioFileReader:
     def _reserved(self, reference: Any, expected: str) -> bytes:
         """The bytes of a reserved tensor, checked against the digest in its reference."""
         digest = reference.get("sha256") if isinstance(reference, dict) else None
-        if not _is_digest(digest) or reference.get("tensor") != expected:
+        if not is_digest(digest) or reference.get("tensor") != expected:
             raise FormatError(f"{self._name}: a reference to {expected} is malformed")
         entry = self._header.entries.get(expected)
         if entry is None or entry.dtype is not _UINT8 or len(entry.shape) != 1:
@@ -139,7 +144,7 @@ class WioFileReader:
             if refuted:
                 raise FormatError(f"{self._name}: tensor {name!r}: {refuted}")
         digest = item.get("sha256")
-        if not _is_digest(digest):
+        if not is_digest(digest):
             raise FormatError(f"{self._name}: tensor {name!r} has no SHA-256")
         for key in ("origin", "layer"):
             if not isinstance(item.get(key, ""), str):
@@ -191,7 +196,7 @@ class WioFileReader:
             raise FormatError(f"{self._name}: the table of layouts: {error.message}", remedy=error.remedy) from None
 
 
-def _is_digest(value: object) -> TypeGuard[str]:
+def is_digest(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 

@@ -40,6 +40,15 @@ class _Item(Placed):
     entry: Entry | None = None
 
 
+@dataclass(frozen=True)
+class Written:
+    """A .wio file as it was written: the SHA-256 of each tensor's stored bytes, its size, and that of its header."""
+
+    digests: dict[str, str]
+    size: int
+    header_sha256: str
+
+
 def save(
     bundle: Bundle,
     path: Path,
@@ -51,6 +60,12 @@ def save(
     appears whole or not at all. ``receipt`` is asked twice, before and after the tensors are read: it may fill in
     digests, its size must stay.
     """
+    with atomic_output(path) as temporary:
+        return write_file(bundle, temporary, receipt).digests
+
+
+def write_file(bundle: Bundle, path: Path, receipt: Callable[[], Mapping[str, Any]] | None = None) -> Written:
+    """What :func:`save` does, into a file that nobody else can see yet."""
     items = [_item(tensor) for tensor in bundle.values()]
     _refuse_reserved(bundle)
     in_data_order = sorted(items, key=lambda item: -_alignment(item.stored))
@@ -60,7 +75,7 @@ def save(
         item.entry = Entry(item.tensor.name, item.stored, shape, at, at + item.nbytes)
         at += item.nbytes
     plan = _HeaderPlan(bundle, items, in_data_order, at, None if receipt is None else encode_json(receipt()))
-    with atomic_output(path) as temporary, temporary.open("r+b") as file:
+    with path.open("w+b") as file:
         start = file.write(plan.header())
         take_room(file.fileno(), start + at)
         for item, entry in zip(in_data_order, plan.entries, strict=True):
@@ -69,12 +84,12 @@ def save(
         file.seek(start + at)
         if receipt is not None:
             plan.settle_receipt(encode_json(receipt()))
-        for data in plan.reserved():
-            file.write(data)
+        size = start + at + sum(file.write(data) for data in plan.reserved())
         final = plan.header()
         file.seek(0)
         file.write(final)
-    return {item.tensor.name: item.digest or NO_DIGEST for item in items}
+    digests = {item.tensor.name: item.digest or NO_DIGEST for item in items}
+    return Written(digests, size, hashlib.sha256(final).hexdigest())
 
 
 def _item(tensor: Tensor) -> _Item:

@@ -70,6 +70,14 @@ def add_options(parser: argparse.ArgumentParser, flag: str, dest: str, told: str
     parser.add_argument(flag, dest=dest, action="append", default=[], metavar="KEY=VALUE", help=told)
 
 
+def add_shard_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shard-size",
+        metavar="SIZE",
+        help="write a .wio file of more bytes of tensors (2GB, 500MiB) as NAME-00001-of-0000N.wio and an index",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from wio.errors import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress as RichProgress
 
     from wio.plan import Plan
@@ -138,6 +140,20 @@ def values_changed(plan: Plan) -> str:
     return f", {len(plan.values)} steps that change values ({inexact} NOT exact)"
 
 
+def outcome(out: Path) -> tuple[Path, str]:
+    """What an output of this name has become, the file or the index of its shards, and how large it is, in words."""
+    from wio.shard_index import FIRST_BYTES, index_path, parse_index
+
+    if out.is_file():
+        return out, f", {size(out.stat().st_size)}"
+    index = index_path(out)
+    raw = index.read_bytes() if index.is_file() else b""
+    if not raw.startswith(FIRST_BYTES):
+        return out, ""
+    shards = parse_index(raw, index.name).shards
+    return index, f", {size(sum(shard.size for shard in shards))} in {len(shards)} shards"
+
+
 def size(count: int) -> str:
     """Bytes for a person: 1.5 MB is 1,500,000."""
     amount = float(count)
@@ -187,3 +203,31 @@ class Progress:
         self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
         self._shown.add_task(self._doing, total=None)
         self._shown.start()
+
+
+class FileProgress:
+    """How many of so many files are done, on stderr where that is a terminal; called for each."""
+
+    def __init__(self, doing: str, total: int) -> None:
+        self._doing = doing
+        self._total = total
+        self._shown: RichProgress | None = None
+
+    def __enter__(self) -> FileProgress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._shown.add_task(self._doing, total=self._total)
+            self._shown.start()
+        return self
+
+    def __call__(self, _: object) -> None:
+        if self._shown is not None:
+            self._shown.advance(self._shown.task_ids[0])
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown is not None:
+            self._shown.stop()

@@ -27,6 +27,8 @@ COMMANDS = {
     "probe": "wio.cli.probe",
     "verify": "wio.cli.verify",
     "replay": "wio.cli.replay",
+    "sign": "wio.cli.sign",
+    "verify-signature": "wio.cli.verify_signature",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
 }

@@ -29,6 +29,8 @@ COMMANDS = {
     "replay": "wio.cli.replay",
     "sign": "wio.cli.sign",
     "verify-signature": "wio.cli.verify_signature",
+    "push": "wio.cli.push",
+    "pull": "wio.cli.pull",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
 }

@@ -37,12 +37,14 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import message, print_json
     from wio.errors import UsageError
+    from wio.file_set import stands_for
     from wio.signing import sign, signature_beside
 
     if arguments.chain and arguments.certificate is None:
         raise UsageError("--chain goes with --certificate, which is missing")
-    signature = arguments.output or signature_beside(arguments.file)
-    files = sign(arguments.file, signature, key=arguments.key, certificate=arguments.certificate, chain=arguments.chain)
+    file = stands_for(arguments.file)
+    signature = arguments.output or signature_beside(file)
+    files = sign(file, signature, key=arguments.key, certificate=arguments.certificate, chain=arguments.chain)
     if arguments.json:
         print_json({"signature": str(signature), "files": list(files)})
     message(f"wrote {signature}: it covers {', '.join(files)}")

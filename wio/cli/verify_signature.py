@@ -40,10 +40,12 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import print_json
     from wio.errors import printable
+    from wio.file_set import stands_for
     from wio.signing import signature_beside, verify
 
-    signature = arguments.signature or signature_beside(arguments.file)
-    found = verify(arguments.file, signature, key=arguments.key, certificates=arguments.certificate)
+    file = stands_for(arguments.file)
+    signature = arguments.signature or signature_beside(file)
+    found = verify(file, signature, key=arguments.key, certificates=arguments.certificate)
     if arguments.json:
         print_json({"signature": str(signature), **found.as_json()})
     elif found.holds:

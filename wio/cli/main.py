@@ -27,6 +27,10 @@ COMMANDS = {
     "probe": "wio.cli.probe",
     "verify": "wio.cli.verify",
     "replay": "wio.cli.replay",
+    "sign": "wio.cli.sign",
+    "verify-signature": "wio.cli.verify_signature",
+    "push": "wio.cli.push",
+    "pull": "wio.cli.pull",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
 }

@@ -247,7 +247,11 @@ def _declarations() -> dict[str, Invalid]:
         ),
         "layouts_not_text": _bent(_with(layouts=["HWIO", 1]), "a layout that is no text", "layouts", schema=True),
         "layouts_unused_malformed": _bent(
-            _with(layouts=["HWIO", "O", "HWHW"]), "a layout that nothing uses and that is none", "HWHW", schema=False, kind="layout"
+            _with(layouts=["HWIO", "O", "HWHW"]),
+            "a layout that nothing uses and that is none",
+            "HWHW",
+            schema=False,
+            kind="layout",
         ),
         "generator_number": _bent(_with(generator=1), "a generator that is a number", "generator", schema=True),
         "tensors_missing": _bent(_without("tensors"), "no list of tensors", "tensors", schema=True),

@@ -111,7 +111,7 @@ class Parser {
       result += this.match(CHARACTERS);
     }
     if (this.text[this.at++] !== '"') this.fail("a text does not end, or has a control character");
-    if (!result.isWellFormed()) this.fail("half of a surrogate pair is no text");
+    if (/\p{Surrogate}/u.test(result)) this.fail("half of a surrogate pair is no text");
     return result;
   }
 

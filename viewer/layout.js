@@ -116,12 +116,12 @@ export class Layout {
 /**
  * Where the elements of an array of this layout and shape (of Numbers) lie. `sizes` maps each letter to its length, with
  * a group whose letters' sizes are not known under its whole text; `offset` is given an index for each of them, each
- * relative to cross-correlation and with the gates in alphabetical order, and returns the element's number in C order.
+ * relative to cross-correlation and with the gates in the order of `gatesOf`, and returns the element's number in C order.
  */
 export function places(layout, shape, whole = []) {
   const parts = layout.axes.map((axis, at) => partsOf(layout, axis, shape[at], whole));
   const sizes = new Map(parts.flat());
-  const gates = layout.gates && [...layout.gates].sort().map((gate) => layout.gates.indexOf(gate));
+  const gates = layout.gates && gatesOf(layout).map((gate) => layout.gates.indexOf(gate));
   const inOrder = layout.values && [...layout.values].filter((letter) => letter !== "1");
   const byValues = inOrder && parts.flat().filter(([letter]) => inOrder.includes(letter));
 
@@ -143,7 +143,7 @@ export function places(layout, shape, whole = []) {
     let number = 0;
     for (const letter of inOrder) number = number * sizes.get(letter) + at.get(letter);
     const moved = new Map(at);
-    for (const [letter, size] of byValues.toReversed()) {
+    for (const [letter, size] of [...byValues].reverse()) {
       moved.set(letter, number % size);
       number = Math.floor(number / size);
     }
@@ -151,6 +151,11 @@ export function places(layout, shape, whole = []) {
   }
 
   return { sizes, offset };
+}
+
+/** The gates that a layout has, in the order of the neutral layouts. */
+export function gatesOf(layout) {
+  return [...GATES_OF.join("")].filter((gate) => layout.gates.includes(gate));
 }
 
 /** The letters of one axis with their sizes; a group of unknown sizes is one part, as is one that moves whole. */

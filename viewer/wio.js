@@ -16,9 +16,6 @@ import { Layout } from "./layout.js";
 import { canHave, ROLES } from "./roles.js";
 import { Sha256, sha256 } from "./sha256.js";
 
-export { Layout, places, rearrange } from "./layout.js";
-export { WioError };
-
 const VERSION = 1n;
 const RESERVED = "__wio__/";
 const RECEIPT = "__wio__/receipt";

@@ -1,15 +1,16 @@
-/** Every test vector of the specification, and its tables, under Node: node --test viewer/tests/ */
+/** Every test vector of the specification, and its tables, under Node: node --test viewer/tests/vectors.test.js */
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { DTYPES } from "../dtypes.js";
+import { WioError } from "../errors.js";
 import { parseJson, plain } from "../json.js";
-import { LETTERS } from "../layout.js";
+import { Layout, LETTERS, rearrange } from "../layout.js";
 import { ROLES } from "../roles.js";
 import { Sha256 } from "../sha256.js";
-import { blobSource, Layout, openWio, rearrange, WioError } from "../wio.js";
+import { blobSource, openWio } from "../wio.js";
 
 const SPEC = new URL("../../spec/", import.meta.url);
 const TEXT = readFileSync(new URL("wio-1.md", SPEC), "utf8");

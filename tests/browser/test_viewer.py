@@ -51,8 +51,6 @@ class Viewer:
     def tile(self) -> list[list[float]]:
         cells = "[...document.getElementById('tile').rows].map(r => [...r.cells].map(c => c.textContent))"
         rows = self.script(f"return {cells}")
-            "return [...document.getElementById('tile').rows].map(r => [...r.cells].map(c => c.innerText))"
-        )
         return [[float(cell) for cell in row] for row in rows]
 
     def pixels(self) -> Any:

@@ -156,10 +156,7 @@ def test_hostile_text_is_text(viewer: Viewer, tmp_path: Path) -> None:
         floats("turned \u202e round \x1b[2J", (1,)),
         strings("s", (1,), [HOSTILE.encode()]),
     )
-    parts = {
-        "metadata": {HOSTILE: HOSTILE, "adapter": HOSTILE, "__proto__": 1},
-        "receipt": json.dumps(receipt).encode(),
-    }
+    metadata = {HOSTILE: HOSTILE, "adapter": HOSTILE, "__proto__": 1}
     viewer.open(write(tmp_path / "hostile.wio", *tensors, metadata=metadata, receipt=receipt))
     assert viewer.names() == [HOSTILE, r"turned \u{202e} round \u{1b}[2J", "s"]
     viewer.choose("s")

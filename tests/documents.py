@@ -47,9 +47,9 @@ def run(text: str) -> str:
             if found["file"]:
                 (folder / found["file"]).write_text(body, encoding="utf-8")
             elif kind == "console":
-                body = _session(body, "$ ", lambda command: _in_shell(shell, command))
+                body = _session(body, "$ ", lambda *told: _in_shell(shell, *told))
             elif kind == "pycon":
-                body = _session(body, ">>> ", lambda source: _in_python(interpreter, source))
+                body = _session(body, ">>> ", lambda source, _: _in_python(interpreter, source))
             else:
                 return found[0]
             start, end = found.span("body")
@@ -58,17 +58,17 @@ def run(text: str) -> str:
         return _BLOCK.sub(block, text)
 
 
-def _session(body: str, prompt: str, answer: Callable[[str], str]) -> str:
-    """A block with every answer replaced, unless it is the one that stands there."""
+def _session(body: str, prompt: str, answer: Callable[[str, str], str]) -> str:
+    """A block with every answer replaced, unless it is the one that stands there. An answer is told what comes next."""
     before, *turns = re.split(rf"^{re.escape(prompt)}", body, flags=re.M)
     continued = "> " if prompt == "$ " else "... "
     lines = [before]
-    for turn in turns:
+    for turn, following in zip(turns, [*turns[1:], ""], strict=True):
         first, *rest = turn.splitlines()
         command = [first]
         while rest and rest[0].startswith(continued):
             command.append(rest.pop(0).removeprefix(continued))
-        stated, printed = rest, answer("\n".join(command)).splitlines()
+        stated, printed = rest, answer("\n".join(command), following).splitlines()
         shown = stated if _fits(stated, printed) else printed
         lines += [prompt + f"\n{continued}".join(command) + "\n", *(f"{line}\n" for line in shown)]
     return "".join(lines)
@@ -99,18 +99,20 @@ def _shell(folder: Path, programs: Path) -> subprocess.Popen[str]:
     )
 
 
-def _in_shell(shell: subprocess.Popen[str], command: str) -> str:
+def _in_shell(shell: subprocess.Popen[str], command: str, following: str) -> str:
+    """What a command prints. AssertionError for one that fails, unless the next shows its exit code."""
     assert shell.stdin is not None and shell.stdout is not None
     # The exit code stays what it is for the next command, which may show it.
     shell.stdin.write(f"{command}\n(code=$?; printf '\\n{_END} %s\\n' $code; exit $code)\n")
     shell.stdin.flush()
-    lines = []
+    lines: list[str] = []
     for line in shell.stdout:
         if line.startswith(_END):
             break
         lines.append(line)
     text = "".join(lines).removesuffix("\n")
-    if "Traceback (most recent call last)" in text:
+    trouble = line.split()[-1] not in ("0", "1") and not following.startswith("echo $?")
+    if trouble or "Traceback (most recent call last)" in text:
         raise AssertionError(f"$ {command}\n{text}")
     return text
 

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-corpus lint types wheel audit lock goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-corpus lint types wheel audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -34,6 +34,11 @@ test-core: $(ENV)/core/done ## the tests that need no framework, where none can 
 test-judged: $(ENV)/test/done $(OLD_KERAS) ## the tests that real frameworks judge
 	@echo "== judged tests, in $(ENV)/test: the real frameworks say whether wio is right"
 	$(JUDGES) $(ENV)/test/bin/python $(PYTEST) -m judged $(ARGS)
+
+test-browser: $(ENV)/browser/done ## the pages that wio writes, in headless Chromium, and the reader of .wio in JavaScript under Node
+	@command -v node >/dev/null || { echo "node is missing: apt-get install nodejs"; exit 2; }
+	node --test viewer/tests/vectors.test.js
+	$(ENV)/browser/bin/python -m pytest tests/browser $(ARGS)
 
 test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
@@ -93,6 +98,11 @@ $(ENV)/test/done: pyproject.toml requirements/core.txt requirements/test.txt
 $(ENV)/audit/done: requirements/audit.txt
 	@echo "setting up the tools of the audit in $(ENV)/audit"
 	@$(PYTHON) -m venv --clear $(ENV)/audit && $(ENV)/audit/bin/python $(PIP) -r requirements/audit.txt && touch $@
+
+$(ENV)/browser/done: pyproject.toml requirements/core.txt requirements/browser.txt
+	@echo "setting up an environment for tests in a browser in $(ENV)/browser"
+	@$(PYTHON) -m venv --clear $(ENV)/browser && $(ENV)/browser/bin/python $(PIP) -r requirements/browser.txt \
+		&& $(ENV)/browser/bin/python $(PIP) -e . && touch $@
 
 $(ENV)/bench/done: pyproject.toml requirements/bench.txt
 	@echo "setting up wio and its peers in $(ENV)/bench (minutes, once)"

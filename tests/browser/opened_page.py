@@ -19,14 +19,15 @@ class Page:
         return self.driver
 
     def console(self) -> list[str]:
-        """What the page wrote to the console since this was last asked, errors of scripts and of its policy included."""
+        """What went to the console since this was last asked, errors of scripts and of policies included."""
         return [f"{entry['level']}: {entry['message']}" for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since this was last asked; the browser's own windows are left out."""
+        """The addresses that the page asked for since this was last asked, its own among them."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return [url for url in asked if not url.startswith("chrome://")]
+        asked = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+        here = self.driver.current_url
+        return [each["request"]["url"] for each in asked if each["documentURL"] == here]
 
     def scheme(self, name: str) -> None:
         """`light` or `dark`, as the reader's system would ask for it."""

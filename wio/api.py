@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wio import container_writer, port
-from wio.bundle import Bundle
+from wio.bundle import Bundle, Tensor
+from wio.picturing.grid import Grid
+from wio.picturing.kernels import Chosen, kernel_grid
 from wio.plan import Plan
 from wio.port import Declarations
 
@@ -31,6 +33,15 @@ def open(
 def save(bundle: Bundle, path: Path | str) -> dict[str, str]:
     """Writes a bundle as a .wio file; gives the SHA-256 (hex) of each tensor's stored bytes."""
     return container_writer.save(bundle, Path(path))
+
+
+def show(tensor: Tensor, inputs: Sequence[int] = (), outputs: Sequence[int] = (), most: int | None = None) -> Grid:
+    """A tensor's kernels as they are laid over the input, which a notebook displays; ``wio show`` without a file.
+
+    ``inputs`` and ``outputs`` choose channels, else the first ``most``. Reads the tensor. Raises LayoutError unless its
+    role and layout are declared.
+    """
+    return kernel_grid(tensor, Chosen(tuple(inputs), tuple(outputs), most))
 
 
 def export(

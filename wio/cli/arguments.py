@@ -74,6 +74,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
+def add_html(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write one page for a browser too")
+
+
 def declarations(arguments: argparse.Namespace) -> Declarations:
     from wio.port import Declarations
 

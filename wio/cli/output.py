@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from wio.errors import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress as RichProgress
 
     from wio.plan import Plan
@@ -22,6 +24,15 @@ SHOW_PROGRESS_AFTER = 1.0
 
 def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def write_page(path: Path, page: str) -> None:
+    """A report for a browser, whole or not at all."""
+    from wio.atomic import atomic_output
+
+    with atomic_output(path) as temporary:
+        temporary.write_text(page, "utf-8")
+    message(f"wrote {path}")
 
 
 def message(text: str) -> None:

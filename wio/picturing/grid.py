@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from wio.lazy import np
 from wio.picturing.colours import GAP, indices
+from wio.picturing.png import png
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
+
+_SHOWN_WIDTH = 640
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,12 @@ class Grid:
         return least, greatest if greatest > least else least + 1.0
 
     @property
+    def directions(self) -> tuple[str, ...]:
+        """Which way the tiles' axes run, for a person."""
+        ways = ((self.row_axis, self.rows, "down"), (self.column_axis, self.columns, "across"))
+        return tuple(f"{axis}s {way}" for axis, names, way in ways if axis and len(names) > 1)
+
+    @property
     def finite(self) -> bool:
         return bool(np.isfinite(self.tiles).all())
 
@@ -52,31 +61,44 @@ class Grid:
         for start in range(0, len(self.columns), max(columns, 1)):
             yield slice(start, min(start + max(columns, 1), len(self.columns)))
 
-    def composed(self, columns: int) -> Array:
+    @property
+    def block_height(self) -> int:
+        """From the top of one block of the composed picture to that of the next, pixels."""
+        height: int = self.tiles.shape[2]
+        return len(self.rows) * (height + 1) + 1 + height // 8
+
+    def composed(self, columns: int, scale: tuple[float, float] | None = None) -> Array:
         """The whole picture as indices of colours (uint8), one pixel for each number and between tiles; blocks of
-        ``columns`` columns stand below one another, two pixels apart.
+        ``columns`` columns stand below one another. ``scale`` is another than its own.
         """
         rows, _, height, width = self.tiles.shape
-        drawn = indices(self.tiles, self.scale)
+        drawn = indices(self.tiles, scale or self.scale)
         blocks = list(self.blocks(columns))
         across = max(block.stop - block.start for block in blocks)
-        tall = rows * (height + 1) - 1
-        whole = np.full((len(blocks) * (tall + 2) - 2, across * (width + 1) - 1), GAP, np.uint8)
+        step = self.block_height
+        whole = np.full(
+            (len(blocks) * step - (step - rows * (height + 1) + 1), across * (width + 1) - 1), GAP, np.uint8
+        )
         for place, block in enumerate(blocks):
             for r in range(rows):
                 for c in range(block.start, block.stop):
-                    y, x = place * (tall + 2) + r * (height + 1), (c - block.start) * (width + 1)
+                    y, x = place * step + r * (height + 1), (c - block.start) * (width + 1)
                     whole[y : y + height, x : x + width] = drawn[r, c]
         return whole
 
+    def _repr_png_(self) -> bytes:
+        """For notebooks: the picture as large as is legible."""
+        picture = self.composed(self.columns_for(1.4))
+        times = max(1, _SHOWN_WIDTH // max(picture.shape))
+        return png(picture.repeat(times, axis=0).repeat(times, axis=1), signed=self.signed)
+
     def columns_for(self, ratio: float) -> int:
         """How many columns a block has for the composed picture to be about ``ratio`` times as wide as it is tall."""
-        rows, _, height, width = self.tiles.shape
-        count = len(self.columns)
+        width, count = self.tiles.shape[3], len(self.columns)
 
         def off(columns: int) -> float:
             blocks = -(-count // columns)
-            wide, tall = columns * (width + 1), blocks * (rows * (height + 1) + 1)
+            wide, tall = columns * (width + 1), blocks * self.block_height
             return abs(float(np.log(wide / tall / ratio)))
 
         nearest: int = min(range(1, count + 1), key=lambda columns: (off(columns), -columns))

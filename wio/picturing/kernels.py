@@ -130,7 +130,8 @@ def _told(axes: Sequence[str], tile: Sequence[str], counts: dict[str, int], take
     for axis in axes:
         if axis not in ("H", "W"):
             shown, count = len(taken[axis]), counts[axis]
-            told.append(f"{shown} of {count} {_name(axis)}s" if shown < count else f"{count} {_name(axis)}s")
+            named = f"{count} {_name(axis)}{'s' * (count != 1)}"
+            told.append(f"{shown} of {named}" if shown < count else named)
     return ", ".join(told)
 
 

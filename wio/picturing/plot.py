@@ -115,12 +115,11 @@ def _grid_figure(grid: Grid) -> Figure:
     figure = _figure(inches + 1.2, tall + 0.9)
     axes = figure.add_subplot()
     axes.imshow(colours, interpolation="none", aspect="equal")
-    _titled(axes, grid.title)
-    axes.set_xlabel(f"{grid.told}\n{_named(grid)}".rstrip(), fontsize=8)
-    _ticks(axes, grid, columns)
+    axes.set_title(_title(grid.title), loc="left", fontsize=10, pad=16 if any(grid.columns) else 6)
+    axes.set_xlabel("\n".join(filter(None, (grid.told, ", ".join(grid.directions)))), fontsize=8, loc="left")
+    _numbered(axes, grid, columns)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.tick_params(length=0, labelsize=7)
     figure.colorbar(_mapped(Normalize(*grid.scale), shades), ax=axes, fraction=0.03, pad=0.02, aspect=30)
     return figure
 
@@ -131,29 +130,17 @@ def _mapped(norm: Any, shades: Any) -> Any:
     return ScalarMappable(norm, shades)
 
 
-def _named(grid: Grid) -> str:
-    named = [f"{axis}s {way}" for axis, way in ((grid.row_axis, "down"), (grid.column_axis, "across")) if axis]
-    return ", ".join(named)
-
-
-def _ticks(axes: Axes, grid: Grid, columns: int) -> None:
-    """The number of every tile's row, and of the columns of the first and the last of every block."""
-    rows, count, height, width = grid.tiles.shape
-    places = [k * (rows * (height + 1) + 1) for k in range(-(-count // columns))]
-    if any(grid.rows):
-        at = [top + r * (height + 1) + (height - 1) / 2 for top in places for r in range(rows)]
-        axes.set_yticks(at, list(grid.rows) * len(places))
-    elif len(places) > 1:
-        axes.set_yticks(
-            [top + (height - 1) / 2 for top in places], [grid.columns[k * columns] for k in range(len(places))]
-        )
-    else:
-        axes.set_yticks([])
-    if any(grid.columns) and len(places) == 1:
-        axes.xaxis.set_ticks_position("top")
-        axes.set_xticks([c * (width + 1) + (width - 1) / 2 for c in range(count)], list(grid.columns))
-    else:
-        axes.set_xticks([])
+def _numbered(axes: Axes, grid: Grid, columns: int) -> None:
+    """The number of every row, and of every tile's column above it."""
+    rows, _, height, width = grid.tiles.shape
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for place, block in enumerate(grid.blocks(columns)):
+        top = place * grid.block_height - 0.5
+        for c, name in enumerate(grid.columns[block]):
+            axes.text(c * (width + 1) + (width - 1) / 2, top, name, ha="center", va="bottom", fontsize=7)
+        for r, name in enumerate(grid.rows if rows > 1 else ()):
+            axes.text(-0.8, top + r * (height + 1) + height / 2, f"{name} ", ha="right", va="center", fontsize=7)
 
 
 def _histogram(axes: Axes, found: Distribution) -> None:

@@ -41,9 +41,8 @@ def grid_lines(grid: Grid, console: Console | None) -> Iterator[RenderableType]:
     """The picture line by line: coloured for a console, else as plain text."""
     shown, times = _reduced(grid.tiles, _WIDEST_TILE)
     yield printable(f"{grid.title}: {grid.told}" + (f", each drawn number the mean of {times}x{times}" * (times > 1)))
-    named = [f"{axis}s {way}" for axis, way in ((grid.row_axis, "down"), (grid.column_axis, "across")) if axis]
-    if named:
-        yield ", ".join(named)
+    if grid.directions:
+        yield ", ".join(grid.directions)
     label = max(map(len, grid.rows))
     step = shown.shape[3] + 1 if console or not grid.signed else 2 * shown.shape[3] + 2
     room = (console.width if console else _PLAIN_WIDTH) - label - 1

@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from wio.architectures.architecture import Architecture
+from wio.architectures.registry_draft import settled
 from wio.errors import PlanError, UsageError, did_you_mean
 from wio.lazy import np
-from wio.network import NetLayer, Network, unused_name
+from wio.network import Network
 from wio.plugins import architecture_named, own_network
 from wio.port import Declarations, Resolved, open_resolved
 from wio.running.network_input import array_input
@@ -35,7 +36,10 @@ class LayerOutput:
 
 @dataclass(frozen=True)
 class Activations:
-    """Every layer's output in the network's order; ``maps`` are those of the layers asked for, N C and space."""
+    """Every layer's output in the network's order; ``maps`` are those of the layers asked for.
+
+    Maps are N C and space; what is flattened was flattened so, whatever the file's own order.
+    """
 
     network: str
     given: str
@@ -72,10 +76,12 @@ def activations(
         except PlanError as error:
             if not own:
                 raise
-            # What may be left out of a port cannot be left out of a run.
-            problems = [replace(problem, remedy=None) for problem in error.problems]
+            # What stands in the way of the layers; weights that are then left over follow from that.
+            problems = [replace(each, remedy=None) for each in error.problems if each.tensor is None]
             raise PlanError(
-                f"{Path(path).name}: its own graph cannot be run on this input", problems, "--arch ID, if it has one"
+                f"{Path(path).name}: its own graph cannot be run on an input of shape {list(array.shape)}",
+                problems or error.problems,
+                "--data-format says how the input lies; or --arch ID, if the registry has the network",
             ) from None
         ops = {layer.name: layer.op for layer in architecture.network.layers}
         names = [name for name, op in ops.items() if op != "Input" and name in run.session.shapes]
@@ -108,7 +114,7 @@ def _own(side: Resolved, path: Path, array: Array, data_format: str | None) -> A
             f"{path.name} holds no graph to run, and which network it is was not declared",
             remedy="--arch ID (wio registry list has the ids)",
         )
-    network = _with_input(network)
+    network = settled(network, side.bundle)
     entries = [layer for layer in network.layers if layer.op == "Input"]
     if len(entries) != 1:
         raise UsageError(f"the graph of {path.name} has {len(entries)} inputs, and there is one array")
@@ -123,15 +129,6 @@ def _own(side: Resolved, path: Path, array: Array, data_format: str | None) -> A
         filled = replace(entry, attributes={"axes": axes, "sizes": [sizes[axis] for axis in axes]})
         network = Network(tuple(filled if layer is entry else layer for layer in network.layers))
     return Architecture("the file's own graph", f"{path.name}, its own graph", network, {})
-
-
-def _with_input(network: Network) -> Network:
-    """The network with a layer for its input, where the first layer takes what it is given from nowhere."""
-    first = network.layers[0]
-    if any(layer.op == "Input" for layer in network.layers) or first.inputs:
-        return network
-    entry = NetLayer(unused_name("input", {layer.name for layer in network.layers}), "Input")
-    return Network((entry, replace(first, inputs=(entry.name,)), *network.layers[1:]))
 
 
 def _axes(network: Network, path: Path) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 
 from wio.comparing.comparison import EQUAL, SEVERITY, Pair
 from wio.comparing.diff import Difference
@@ -49,7 +50,7 @@ def _rows(found: Difference) -> Iterator[list[Cell]]:
         measure = pair.measure
         numbers = [number(pair.max_abs), *[Cell("")] * 3]
         if measure is not None:
-            worst = Cell("not finite", float("1e999"), "bad") if measure.max_abs is None else number(measure.max_abs)
+            worst = Cell("not finite", inf, "bad") if measure.max_abs is None else number(measure.max_abs)
             numbers = [worst, number(measure.max_rel), number(measure.cosine, 6), number(measure.ulps)]
         status = Cell(pair.status, SEVERITY[pair.status], pair.status)
         yield [status, Cell(pair.a), Cell(pair.b), *numbers, Cell(pair.detail)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from wio.markup import escaped, name_of
 
@@ -55,7 +56,8 @@ aria-controls="{identity}"></label> <output></output></p>
 
 
 def _cell(column: Column, cell: Cell) -> str:
-    kept = "" if cell.key is None else f' data-key="{cell.key!r}"'
+    key = "Infinity" if cell.key == inf else repr(cell.key)
+    kept = "" if cell.key is None else f' data-key="{key}"'
     kind = " ".join(filter(None, ("" if column.kind == "text" else column.kind, cell.mark)))
     told = f' class="{kind}"' if kind else ""
     text = name_of(cell.text) if column.kind == "name" and cell.text else escaped(cell.text)

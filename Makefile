@@ -37,7 +37,7 @@ test-judged: $(ENV)/test/done $(OLD_KERAS) ## the tests that real frameworks jud
 
 test-browser: $(ENV)/browser/done ## the pages that wio writes, in headless Chromium, and the reader of .wio in JavaScript under Node
 	@command -v node >/dev/null || { echo "node is missing: apt-get install nodejs"; exit 2; }
-	node --test viewer/tests/
+	node --test viewer/tests/vectors.test.js
 	$(ENV)/browser/bin/python -m pytest tests/browser $(ARGS)
 
 test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder

@@ -101,6 +101,8 @@ class WioFileReader:
             )
         if not isinstance(document.get("metadata", {}), dict):
             raise FormatError(f"{self._name}: the declaration's metadata is no JSON object")
+        if not isinstance(document.get("generator", ""), str):
+            raise FormatError(f"{self._name}: the declaration's generator is no text")
         return document
 
     def _reserved(self, reference: Any, expected: str) -> bytes:

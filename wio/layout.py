@@ -56,9 +56,9 @@ class Layout:
     gates: str | None = None
 
     def __post_init__(self) -> None:
+        _validate(self)
         if self.values in (self.axes, tuple("".join(self.axes).replace("G", "")) if self.gates else None):
             object.__setattr__(self, "values", None)
-        _validate(self)
         order = {letter: i for i, letter in enumerate("".join(self.axes))}
         object.__setattr__(self, "sizes", tuple(sorted(self.sizes, key=lambda item: order[item[0]])))
 
@@ -221,7 +221,7 @@ def _parse(text: str) -> Layout:
         key, _, value = word.partition("=")
         if word == "flipped" and not flipped:
             flipped = True
-        elif key == "values" and value and values is None:
+        elif key == "values" and value and "?" not in value and values is None:
             values = tuple(value)
         elif key == "G" and value.isalpha() and value.isascii() and gates is None:
             gates = value.translate(GATE_ALIASES)

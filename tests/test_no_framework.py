@@ -65,7 +65,9 @@ def test_no_command_imports_one(tmp_path: Path) -> None:
         ],
         "inspect": [("inspect", KERAS, "--digests"), ("inspect", wio, "--receipt", "--json")],
         "diff": [("diff", THEANO, made), ("diff", KERAS, made, "--json")],
-        "check": [("check", KERAS), ("check", wio, "--json")],
+        "check": [("check", KERAS), ("check", wio, "--html", tmp_path / "page.html")],
+        # Layers are run by a runtime that is an extra: see test_show_judged.py.
+        "show": [("show", KERAS, "conv2d_4/kernel"), ("show", wio, "dense_3/kernel", "--histogram")],
         "infer": [("infer", THEANO, made)],
         # What it runs networks with is its own extra, a runtime and no framework.
         "verify": [],

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from wio.dtypes import DType
 from wio.encodings import to_bytes
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
+from wio.markup import plain_table
 from wio.network import Network
 from wio.ops import Op, apply_all, rearrange
 from wio.roles import check_role, neutral
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
+
+MOST_SHOWN = 60
+_HEADINGS = ("name", "dtype", "shape", "role", "layout", "bytes")
 
 # Not a layer's name: asks for the default. "" says that a tensor belongs to no layer.
 FROM_NAME = "\0"
@@ -132,6 +137,10 @@ class Tensor:
 
         return self.changed(load=load, raw=raw if self.raw is not None else None)
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what is declared of it. Its values are not read; ``wio.show`` draws them."""
+        return plain_table(_HEADINGS, [_row(self)])
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         array = self.numpy()
         return array if dtype is None else array.astype(dtype)
@@ -210,6 +219,12 @@ def _shape_of(
     return view.shape
 
 
+def _row(tensor: Tensor) -> tuple[str, ...]:
+    shape = "x".join(map(str, tensor.shape)) or "scalar"
+    declared = (tensor.role or "undeclared", str(tensor.layout or ("undeclared" if tensor.role is None else "")))
+    return (tensor.name, tensor.dtype.name, shape, *declared, f"{tensor.nbytes:,}")
+
+
 def declare_remedy(name: str, layout: str = "LAYOUT") -> str:
     return f"declare it: --declare '{name}=ROLE:{layout}', or name an --arch or --dialect that knows it"
 
@@ -254,6 +269,12 @@ class Bundle(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         return f"<Bundle of {len(self)} tensors, {self.nbytes:,} bytes>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the first tensors and how many more there are. No tensor is read."""
+        shown = plain_table(_HEADINGS, [_row(tensor) for tensor in islice(self.values(), MOST_SHOWN)])
+        more = f"; the first {MOST_SHOWN} are shown" if len(self) > MOST_SHOWN else ""
+        return f"{shown}<p>{len(self)} tensors, {self.nbytes:,} bytes{more}</p>"
 
     @property
     def nbytes(self) -> int:

@@ -94,6 +94,10 @@ def add_plain_http(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_html(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write one page for a browser too")
+
+
 def declarations(arguments: argparse.Namespace) -> Declarations:
     from wio.port import Declarations
 

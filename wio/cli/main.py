@@ -24,6 +24,7 @@ COMMANDS = {
     "diff": "wio.cli.diff",
     "check": "wio.cli.check",
     "infer": "wio.cli.infer",
+    "show": "wio.cli.show",
     "probe": "wio.cli.probe",
     "verify": "wio.cli.verify",
     "replay": "wio.cli.replay",

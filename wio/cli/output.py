@@ -27,6 +27,15 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def write_page(path: Path, page: str) -> None:
+    """A report for a browser, whole or not at all."""
+    from wio.atomic import atomic_output
+
+    with atomic_output(path) as temporary:
+        temporary.write_text(page, "utf-8")
+    message(f"wrote {path}")
+
+
 def message(text: str) -> None:
     print(text, file=sys.stderr)
 

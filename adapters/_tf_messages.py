@@ -30,6 +30,8 @@ class Version(NamedTuple):
 
     def refusal(self, ours: int) -> str | None:
         """Why a reader of version ``ours`` must not read this (versions.cc, CheckVersions), or None."""
+        if self.producer < 0:
+            return f"its writer is of version {self.producer}, older than any"
         if self.min_consumer > ours:
             return f"its writer asks for readers of version {self.min_consumer} or later; version {ours} is known here"
         if ours in self.bad_consumers:

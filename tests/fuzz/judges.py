@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fuzz.reading import Array, Judged, RefusedError, Values
+from fuzz.reading import Array, Judged, RefusedError, UnjudgedError, Values
 
 from wio.adapters._caffe_schema import V1_TYPES
 
@@ -106,6 +106,7 @@ def keras3(path: Path) -> Values:
 def onnx(path: Path) -> Values:
     """Initializers and constants of the main graph by name; what bodies and functions hold is not judged."""
     import onnx
+    from google.protobuf.message import DecodeError
     from onnx import numpy_helper
 
     def values(proto: Any) -> Array:
@@ -131,6 +132,9 @@ def onnx(path: Path) -> Values:
                             value if isinstance(value, bytes) else np.asarray(value, dtype)
                         )
         return found
+    except DecodeError as error:
+        # Protobuf parses every message, wio those that say something of weights.
+        raise UnjudgedError(str(error)) from None
     except Exception as error:
         raise RefusedError(repr(error)) from None
 
@@ -166,6 +170,9 @@ def torch(path: Path) -> Values:
                 shards = dict.fromkeys(json.loads(path.read_bytes())["weight_map"].values())
                 return {k: v for each in shards for k, v in torch_values(path.with_name(each)).items()}
             return dict(leaves(torch.load(path, weights_only=True, map_location="cpu"), ""))
+    except UnicodeDecodeError as error:
+        # The record of the archive's id, which wio has no use for, is no text.
+        raise UnjudgedError(str(error)) from None
     except Exception as error:
         raise RefusedError(repr(error)) from None
 

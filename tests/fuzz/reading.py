@@ -27,6 +27,10 @@ class RefusedError(Exception):
     """The real library does not read the file."""
 
 
+class UnjudgedError(Exception):
+    """The real library gives up over something that is no part of the weights."""
+
+
 @dataclass(frozen=True)
 class Form:
     """A way to make files of an input: ``lay`` writes them into an empty folder and gives the path to read.
@@ -118,6 +122,8 @@ def _differences(reader: Reader, path: Path, ours: Values) -> dict[str, str]:
     assert reader.judge is not None
     try:
         theirs = reader.judge(path)
+    except UnjudgedError:
+        return {}
     except RefusedError as error:
         return {_of_refusal(str(error)): str(error)} if reader.strict else {}
     wrong = {}

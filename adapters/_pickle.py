@@ -251,8 +251,9 @@ class _Machine:
         self._put(self._persistent(self._stack.pop()))
 
     def _frame(self) -> None:
-        """Only readers of streams need the length of a frame."""
-        self._take(8)
+        """Only readers of streams need the length of a frame; one that is not all there they refuse."""
+        if self._number(8) > len(self._data) - self._at:
+            refuse("the pickle is cut short")
 
     def _protocol(self) -> None:
         if (version := self._number(1)) > 5:

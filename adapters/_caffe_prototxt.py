@@ -31,7 +31,8 @@ _TOKEN = re.compile(
 )
 _CLOSING = {"{": "}", "<": ">"}
 _BOOLS = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_ESCAPES = dict(zip(b"ntrabfv?\\'\"", b"\n\t\r\a\b\f\v?\\'\"", strict=True))
 
 
 def read_prototxt(path: Path) -> Message:
@@ -102,6 +103,13 @@ class _Parser:
             if self._kind == "mark" and self._text in ";,":
                 self._step()
 
+    def _unquoted(self, quoted: list[str]) -> str:
+        """Strings that stand side by side are one; escapes are bytes of its UTF-8, or characters."""
+        try:
+            return b"".join(_ESCAPE.sub(_escaped, each[1:-1].encode("utf-8")) for each in quoted).decode("utf-8")
+        except (KeyError, ValueError, OverflowError):
+            raise self._error(f"{' '.join(quoted)} is no text") from None
+
     def _values(self, name: str, kind: str | None, depth: int) -> list[Any]:
         colon = self._kind == "mark" and self._text == ":"
         if colon:
@@ -130,9 +138,10 @@ class _Parser:
         if kind in MESSAGES:
             raise self._error(f"{name} is a message")
         if token == "string":
-            text = _unquoted(text)
+            quoted = [text]
             while self._kind == "string":
-                text += _unquoted(self._step()[1])
+                quoted.append(self._step()[1])
+            text = self._unquoted(quoted)
         elif token == "minus":
             text = "-" + self._step()[1]
         elif token not in ("name", "number"):
@@ -145,8 +154,12 @@ class _Parser:
             raise self._error(f"{text!r} is no value of {name}") from None
 
 
-def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text[1:-1])
+def _escaped(found: re.Match[bytes]) -> bytes:
+    """The bytes of an escape: by number, of a character's UTF-8, or one of C's. KeyError or ValueError for another."""
+    octal, hexadecimal, short, long, mark = found.groups()
+    if short or long:
+        return chr(int(short or long, 16)).encode("utf-8")
+    return bytes([_ESCAPES[mark[0]] if mark else int(octal, 8) if octal else int(hexadecimal, 16)])
 
 
 def _typed(kind: str, token: str, text: str) -> Any:

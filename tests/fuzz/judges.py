@@ -155,7 +155,7 @@ def torch(path: Path) -> Values:
 
     def leaves(value: Any, name: str) -> Iterator[tuple[str, Array]]:
         if isinstance(value, torch.Tensor):
-            yield name, _bits(value)
+            yield name, torch_bits(value)
         elif isinstance(value, Mapping):
             for key, each in value.items():
                 yield from leaves(each, f"{name}.{key}" if name else str(key))
@@ -180,7 +180,7 @@ def torch(path: Path) -> Values:
 torch_values = torch
 
 
-def _bits(tensor: Any) -> Array:
+def torch_bits(tensor: Any) -> Array:
     import torch
 
     whole = tensor.detach().resolve_conj().resolve_neg().contiguous()
@@ -347,18 +347,19 @@ def prototxt(path: Path) -> Values:
         text_format.Parse(path.read_text("utf-8"), made, allow_unknown_field=True)
     except Exception as error:
         raise RefusedError(repr(error)) from None
-    return {"": np.array(json.dumps(_plain(made), sort_keys=True))}
+    return {"": np.array(json.dumps(plain_message(made), sort_keys=True))}
 
 
 V1_NAMES = {number: new for number, (_, new) in V1_TYPES.items()}
 
 
-def _plain(message: Any) -> dict[str, Any]:
+def plain_message(message: Any) -> dict[str, Any]:
     found = {}
     for field, value in message.ListFields():
         names = {each.number: each.name for each in field.enum_type.values} if field.enum_type else {}
         of_v1 = field.name == "type" and bool(names)
         found[field.name] = [
-            _plain(each) if field.message_type else V1_NAMES[each] if of_v1 else names.get(each, each) for each in value
+            plain_message(each) if field.message_type else V1_NAMES[each] if of_v1 else names.get(each, each)
+            for each in value
         ]
     return found

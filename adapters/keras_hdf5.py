@@ -45,10 +45,12 @@ class _KerasHDF5(Adapter):
 
     def sniff(self, path: Path) -> int:
         try:
+            if not path.is_file():
+                return 0
             with path.open("rb") as file:
                 if file.read(len(MAGIC)) != MAGIC:
                     return 0
-        except OSError:
+        except (OSError, ValueError):
             return 0
         from wio.adapters._keras_file import BACKENDS, sniffed_backend
 

@@ -18,14 +18,16 @@ from wio.adapters._tf_paths import shown
 from wio.errors import FormatError
 
 # The largest published definitions are a few hundred KB.
-LARGEST = 16 << 20
+LARGEST = 4 << 20
+# What a network has of one field, its layers first of all.
+MOST_VALUES = 20_000
 
 _TOKEN = re.compile(
     r"""(?P<skip>[\s]+|\#[^\n]*)
     |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
     |(?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?))
     |(?P<minus>-)
-    |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    |(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')
     |(?P<mark>[{}<>\[\]:;,])""",
     re.VERBOSE,
 )
@@ -100,6 +102,8 @@ class _Parser:
             values = self._values(name, field.kind if field else None, depth)
             if field is not None:
                 found.setdefault(name, []).extend(values)
+                if len(found[name]) > MOST_VALUES:
+                    raise self._error(f"{name} stands there more than {MOST_VALUES:,} times")
             if self._kind == "mark" and self._text in ";,":
                 self._step()
 

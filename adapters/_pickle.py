@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from wio.errors import FormatError, printable
 
 # A state_dict takes about thirty operations a tensor; a file of a few bytes an operation cannot claim more memory.
-MOST_OPERATIONS = 5_000_000
+MOST_OPERATIONS = 2_000_000
 MOST_MARKS = 1000
 LONG = 4096
 

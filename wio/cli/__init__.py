@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from typing import NoReturn
@@ -15,6 +16,9 @@ def program() -> NoReturn:
     gc.set_threshold(200_000, 50, 50)
     from wio.cli.main import main
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does anyway: a name that the terminal's encoding lacks is shown escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except SystemExit as leaving:  # argparse: help, or a usage error already printed

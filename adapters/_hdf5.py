@@ -16,6 +16,7 @@ from typing import Any
 
 from wio.dtypes import DType, dtype_of
 from wio.errors import FormatError
+from wio.mapping import map_file
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # Deflate cannot do better than 1032:1 (zlib, "Maximum Compression Factor"); more is a file that lies.
@@ -114,7 +115,7 @@ class H5File:
         """The whole file, mapped read-only."""
         if self._map is None:
             with self._path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._map = map_file(file.fileno())
         return self._map
 
     def attributes(self, path: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ Buffer = bytes | memoryview
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 # What protobuf itself allows (CodedInputStream::GetDefaultRecursionLimit).
 DEEPEST_GROUP = 100
+# What is one message to the reader has a few fields, or as many as it has small numbers that are not packed.
+MOST_FIELDS = 2_000_000
 LONGEST_VARINT = 10
 _WINDOW = 1 << 20
 
@@ -52,7 +54,11 @@ def fields(data: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     The tag is ``number << 3 | wire type``; ``stop`` is where the next field begins. Groups come as one field with
     whatever they hold unread.
     """
+    left = MOST_FIELDS
     while at < end:
+        left -= 1
+        if left < 0:
+            raise WireError(f"a message of more than {MOST_FIELDS:,} fields before byte {at}")
         tag = data[at]
         if tag < 0x80:
             at += 1

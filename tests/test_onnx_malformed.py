@@ -31,7 +31,7 @@ MALFORMED = {
     "values twice": (dims(6) + FLOATS + RAW + field(4, 2, bytes(24)), "stored in 2 fields at once"),
     "raw_data that is a number": (dims(6) + FLOATS + field(9, 0, b"\x05"), "raw_data has none"),
     "a negative axis": (dims(-6) + FLOATS + RAW, "has a negative axis"),
-    "an enormous shape": (dims(1 << 62, 1 << 62) + FLOATS + RAW, "raw_data has 24"),
+    "an enormous shape": (dims(1 << 62, 1 << 62) + FLOATS + RAW, "overflows every integer"),
     "an enormous shape of varints": (dims(1 << 40) + b"\x10\x06" + field(5, 2, b"\0"), "its field has room for 1"),
     "too many axes": (dims(*[1] * 65) + FLOATS + RAW, "more than 64 axes"),
     "a type that nobody knows": (dims(6) + b"\x10\x63" + RAW, "data type is number 99"),

@@ -7,7 +7,6 @@ members. Keras stores members as they are; one that somebody compressed again is
 from __future__ import annotations
 
 import io
-import mmap
 import struct
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from typing import Any
 
 from wio.adapters._zip import directory_of
 from wio.errors import DigestError, FormatError, printable
+from wio.mapping import map_file
 
 MAGIC = b"PK\x03\x04"
 CONFIG, METADATA = "config.json", "metadata.json"
@@ -49,7 +49,7 @@ class Archive:
         entries = directory_of(path, self.name)
         with self._sound("not a sound zip archive"):
             with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._map = map_file(file.fileno())
             self._zip = zipfile.ZipFile(path)
         self._check_names([entry.filename for entry in entries])
         self._starts = {entry.filename: self._start(entry) for entry in entries}

@@ -14,6 +14,7 @@ from typing import Any
 
 from wio.adapters._keras3_tree import Tree, Variable, WeightsFile
 from wio.errors import FormatError, printable
+from wio.safetensors_header import parse_json
 
 MAP = ".weights.json"
 _LARGEST = 100 << 20
@@ -103,11 +104,9 @@ def _weight_map(path: Path) -> dict[str, list[str]]:
     try:
         if path.stat().st_size > _LARGEST:
             raise FormatError(f"{path.name}: larger than a weight map can be")
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes(), path.name)
     except OSError as error:
         raise FormatError(f"{path.name}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise FormatError(f"{path.name}: no JSON") from None
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict):
         raise FormatError(f"{path.name}: no weight_map: not the index of sharded weights")

@@ -7,7 +7,6 @@ the folder of the model; no symbolic link on the way, no file that has another n
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._tf_paths import shown
 from wio.errors import DigestError, FormatError, printable
+from wio.mapping import map_file
 
 # Tied weights share bytes, a few at a time.
 MOST_REPEATED, MOST_SHARED = 64 << 20, 4
@@ -101,13 +101,13 @@ class _ExternalFile(MappedFile):
         self.path = folder.joinpath(*parts)
         descriptor = _descend(folder, parts, f"{what}: {shown(self.path)}")
         try:
-            self.size = os.fstat(descriptor).st_size
-            self._map = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_READ) if self.size else None
+            self._map = map_file(descriptor) if os.fstat(descriptor).st_size else None
         except (OSError, ValueError, OverflowError) as error:
             raise FormatError(f"{what}: {self}: cannot be mapped: {error}") from None
         finally:
             os.close(descriptor)
         self.view = memoryview(self._map if self._map is not None else b"")
+        self.size = len(self.view)
         self._checked: set[str] = set()
 
     def verify(self, checksum: str, what: str) -> None:

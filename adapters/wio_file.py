@@ -11,7 +11,7 @@ from wio.container import WioFileReader
 from wio.container_writer import save
 from wio.errors import FormatError
 from wio.roles import ROLES, neutral_layouts
-from wio.safetensors_header import read_header
+from wio.safetensors_header import MAX_HEADER, read_header
 
 
 class WioFile(Adapter):
@@ -28,7 +28,12 @@ class WioFile(Adapter):
                 # Writers put the declaration first, so most files are told by their first bytes.
                 if head[8:].startswith(b'{"__metadata__":{"wio":"'):
                     return 30
-                if head[8:9] != b"{":
+                length = int.from_bytes(head[:8], "little")
+                if head[8:9] != b"{" or length > MAX_HEADER:
+                    return 0
+                file.seek(8)
+                # Most safetensors files are told from ours without being parsed.
+                if b'"wio"' not in file.read(length):
                     return 0
                 return 30 if "wio" in read_header(file.fileno(), path.name).metadata else 0
         except (OSError, FormatError):

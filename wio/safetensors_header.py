@@ -19,6 +19,9 @@ from wio.errors import FormatError, WioError
 MAX_HEADER = 100_000_000
 MAX_RANK = 64
 _MAX_EXTENT = 2**63
+# Values and containers of one JSON document. A value of three bytes takes two hundred once it is read, so that a small
+# file could ask for gigabytes; 120,000 tensors, more than any model keeps in one file, stay within.
+_MOST_VALUES, _MOST_CONTAINERS = 900_000, 400_000
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,21 @@ def read_header(descriptor: int, name: str) -> Header:
     return Header(metadata, entries, 8 + length)
 
 
+def begins_with_header(head: bytes) -> bool:
+    """Whether the first bytes of a file are a header's: its length, which is no text, and the start of an object."""
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and (length <= MAX_HEADER or (head[9:10] == b'"' and min(head[:8]) < 9))
+
+
 def parse_json(raw: bytes, what: str) -> Any:
-    """JSON as strictly as a format wants it: UTF-8, no duplicate keys, no NaN; FormatError otherwise."""
+    """JSON as strictly as a format wants it: UTF-8, no duplicate keys, no NaN; FormatError otherwise.
+
+    Memory stays within 300 MB: a document of more values than any weight file has is refused unread.
+    """
+    # A backslash is inside a text: those of a document within the document are no values yet.
+    values = raw.count(b",") - raw.count(b',\\"') - raw.count(b',{\\"')
+    if values > _MOST_VALUES or raw.count(b"[") + raw.count(b"{") - raw.count(b'{\\"') > _MOST_CONTAINERS:
+        raise FormatError(f"{what} holds more values than any weight file needs ({len(raw)} bytes of JSON)")
     try:
         document = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite

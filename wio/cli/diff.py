@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import print_json, print_table
     from wio.comparing.comparison import Tolerance
     from wio.comparing.diff import diff
+    from wio.errors import legible
 
     (adapter_a, a), (adapter_b, b) = source(arguments.a, None), source(arguments.b, None)
     tolerance = None
@@ -89,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
         print_table(("status", "A", "B", *numbers, "detail"), rows, right=numbers)
     for side, names in (("A", found.only_a), ("B", found.only_b)):
         for name in names:
-            print(f"only in {side}: {name}")
+            print(f"only in {side}: {legible(name)}")
     for each in found.duplicates:
-        print(f"duplicate in {each.side.upper()}: {each.name} is {each.same_as}")
+        print(f"duplicate in {each.side.upper()}: {legible(each.name)} is {legible(each.same_as)}")
     if found.left_out:
         print(f"left out: {len(found.left_out)} tensors of one side that are no weights (optimizer, counters)")
     by = " (by digest: no bytes read)" if found.by_digest else ""

@@ -21,6 +21,8 @@ VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 DEEPEST_GROUP = 100
 # What is one message to the reader has a few fields, or as many as it has small numbers that are not packed.
 MOST_FIELDS = 2_000_000
+# No format that is read here has groups: they are passed over.
+MOST_IN_GROUP = 10_000
 LONGEST_VARINT = 10
 _WINDOW = 1 << 20
 
@@ -104,7 +106,11 @@ def _within(at: int, length: int, end: int, tag: int) -> int:
 
 def _after_group(data: Buffer, at: int, end: int, tag: int) -> int:
     open_groups = [tag >> 3]
+    left = MOST_IN_GROUP
     while open_groups:
+        left -= 1
+        if left < 0:
+            raise WireError(f"a group of more than {MOST_IN_GROUP:,} fields before byte {at}")
         tag, at = varint(data, at, end)
         wire = tag & 7
         if wire == VARINT:

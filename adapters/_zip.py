@@ -25,8 +25,8 @@ _LOCAL_HEADER = 30
 _MOST_DEFLATE = 1032
 # Above this size, what shrinks more than that many times is taken for a bomb: trained weights do not.
 _BOMB_SIZE, _BOMB_RATIO = 64 << 20, 100
-# Room for thirty thousand members with the names that PyTorch gives them.
-_LARGEST_DIRECTORY = 3 << 20
+# Room for sixty thousand members with the names that PyTorch gives them.
+_LARGEST_DIRECTORY = 5 << 20
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hostile import mutated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras3_judge import ADAPTER, write
@@ -414,22 +415,6 @@ def test_damaged_metadata_of_a_member(tmp_path: Path) -> None:
 
 
 # --- mutations
-
-
-def mutated(data: st.DataObject, contents: bytes) -> bytes:
-    raw = bytearray(contents)
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(raw) - 1))
-        match data.draw(st.sampled_from(["flip", "cut", "insert", "remove"])):
-            case "flip":
-                raw[place] ^= data.draw(st.integers(1, 255))
-            case "cut":
-                del raw[max(place, 1) :]
-            case "insert":
-                raw.insert(place, data.draw(st.integers(0, 255)))
-            case _ if len(raw) > 1:
-                del raw[place]
-    return bytes(raw)
 
 
 def values_of(path: Path) -> dict[str, Any]:

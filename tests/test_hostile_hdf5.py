@@ -275,6 +275,6 @@ def test_numbers_of_odd_widths_are_the_numbers_that_h5py_reads(tmp_path: Path) -
 def test_newer_structures_are_refused_by_name(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w", libver="latest") as file:
         file.attrs["layer_names"] = [b"d"]
-    with pytest.raises(FormatError, match="HDF5 1.8 or later") as caught:
+    with pytest.raises(FormatError, match=r"HDF5 1\.8 or later") as caught:
         check_structure(memoryview((tmp_path / "m.h5").read_bytes()))
     assert "libver" in str(caught.value)

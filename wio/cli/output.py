@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -25,7 +26,9 @@ def print_json(document: Any) -> None:
 
 
 def message(text: str) -> None:
-    print(text, file=sys.stderr)
+    """Tells the user; what has been done stays done where nobody listens (`2>&1 | head`)."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from wio.architectures.architecture import Architecture
 from wio.architectures.dialect import Difference
 from wio.architectures.parameters import PARTS
+from wio.atomic import staging
 from wio.bundle import Bundle, Tensor
 from wio.comparing.diff import open_sides
 from wio.dtypes import DTYPES
@@ -171,9 +172,9 @@ def verify(
     architecture = _common_architecture(sides, paths)
     fed = _input(architecture, given, data_format, seed)
     outputs = execution(architecture.network, OPERATORS).outputs
-    with TemporaryDirectory(prefix="wio-verify-") as folder:
+    with staging(Path(gettempdir())) as folder:
         runs = [
-            _opened(architecture, side, Path(path), Path(folder) / f"{k}.onnx")
+            _opened(architecture, side, Path(path), folder / f"{k}.onnx")
             for k, (side, path) in enumerate(zip(sides, paths, strict=True))
         ]
         results = [run.session.run(outputs, fed.arrays) for run in runs]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wio.adapters._hdf5 import write_attribute
+from wio.adapters._hdf5_output import created
 from wio.adapters._keras3_archive import WEIGHTS
 from wio.adapters._keras3_shards import MAP, first_name, map_of, shard_name, shard_names, shards_of
 from wio.adapters._keras3_target import FACTS, NEEDS_TEMPLATE, TEMPLATE_REMEDY
@@ -111,9 +112,7 @@ def _write_shards(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Te
 
 
 def _write_tree(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    import h5py
-
-    with h5py.File(path, "w", libver=("earliest", "v108")) as file:
+    with created(path) as file:
         for name, attributes in facts["groups"].items():
             group = file.require_group(name) if name else file
             for attribute, document in attributes.items():

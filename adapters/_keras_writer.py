@@ -10,6 +10,7 @@ from typing import Any
 
 from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import write_attribute
+from wio.adapters._hdf5_output import created
 from wio.atomic import atomic_output, kept_synced
 from wio.bundle import Bundle, Tensor
 from wio.errors import WioError
@@ -27,15 +28,13 @@ def write_keras(path: Path, bundle: Bundle) -> None:
 
     HDF5 would note the time in each object; h5py leaves that off, and the library version bounds fix the rest.
     """
-    import h5py
-
     facts = bundle.metadata["keras"]
     optimizer = {name: [t for t in bundle.values() if t.layer == name] for name in facts["optimizer"]}
     in_order = [bundle[name] for layer in bundle.metadata["layers"] for name in layer["tensors"]]
     in_order += [tensor for tensors in optimizer.values() for tensor in tensors]
     with (
         atomic_output(path) as temporary,
-        h5py.File(temporary, "w", libver=("earliest", "v108")) as file,
+        created(temporary) as file,
         kept_synced(temporary),
         closing(read_ahead(in_order)) as values,
     ):

@@ -10,7 +10,9 @@ command runs undisturbed: it must succeed, and leave exactly the files that it l
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import io
 import os
 import random
 import shutil
@@ -113,7 +115,9 @@ def sources(folder: Path) -> tuple[Path, Path]:
         plain = folder / f"{name}.safetensors"
         tensors = [Tensor(n, DTYPES["float32"], a.shape, lambda a=a: a) for n, a in arrays.items()]
         write_safetensors(plain, Bundle(tensors))
-        if code := _ended(_forked(lambda p=plain: main(["export", str(p), *ARCHITECTURE, "-o", str(p.with_suffix(".wio"))]))):
+        if code := _ended(
+            _forked(lambda p=plain: main(["export", str(p), *ARCHITECTURE, "-o", str(p.with_suffix(".wio"))]))
+        ):
             raise SystemExit(f"the sources cannot be made: exit {code}")
     return folder / "old.wio", folder / "new.wio"
 
@@ -280,9 +284,19 @@ def _watch(name: str, call: Callable[[], None]) -> None:
 def trials(work: Path, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Trial]:
     work.mkdir(exist_ok=True)
     old, new = sources(work)
+    _load_everything(kinds, new)
     for number, kind in enumerate(kinds):
         for over in (True, False):
             yield Trial(kind, old, new, work / f"{number}-{over:d}", over=over)
+
+
+def _load_everything(kinds: tuple[Kind, ...], source: Path) -> None:
+    """Has this process do everything once, so that the modules are there when others are forked from it."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        for kind in kinds:
+            main(kind.arguments(Path(folder), source))
+            for tensor in open_bundle(Path(folder) / kind.output, None, {})[0].values():
+                tensor.stored()
 
 
 def run(work: Path, at_calls: int, at_times: int, seed: int, kinds: tuple[Kind, ...] = KINDS) -> Counter[str]:
@@ -314,5 +328,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as where:
         counted = run(Path(where), given.at_calls, given.at_times, given.seed)
     wrong = sum(counted[word] for word in ("torn", "litter", "failed"))
-    print(", ".join(f"{counted[word]} {word}" for word in ("runs", "old", "new", "refused", "torn", "litter", "failed")))
+    print(
+        ", ".join(f"{counted[word]} {word}" for word in ("runs", "old", "new", "refused", "torn", "litter", "failed"))
+    )
     sys.exit(1 if wrong else 0)

@@ -192,7 +192,7 @@ def _outputs(path: Path, folder: Path, named_by_content: re.Pattern[str] | None)
         if files is None:
             raise WioError(f"cannot write to the folder of {path}: {error.strerror}") from error
         state = "it is not whole: write it again" if files.changed else "nothing was changed"
-        raise WioError(f"writing {path} failed: {_reason(error)}; {state}") from error
+        raise WioError(f"writing {path} failed: {error.strerror or error}; {state}") from error
 
 
 @contextlib.contextmanager
@@ -235,12 +235,6 @@ def _refuse(target: Path, path: Path) -> None:
 def _names(folder: Path) -> Iterator[str]:
     with os.scandir(folder) as entries:
         yield from (entry.name for entry in entries)
-
-
-def _reason(error: OSError) -> str:
-    """What the system says. HDF5 says it somewhere in a long text."""
-    found = re.search(r"errno = (\d+)", str(error))
-    return os.strerror(int(found[1])) if found else error.strerror or str(error)
 
 
 def _fsync(path: Path) -> None:

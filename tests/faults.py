@@ -167,7 +167,7 @@ class Trial:
         """A digest of everything that wio reads there; None where there is nothing; else why it is refused."""
         path = folder / self.kind.output
         there = path.with_name(path.name + ".index") if self.kind.fixed_set else path
-        if not there.exists() and not any(name.startswith(path.name) for name in _names(folder)):
+        if not there.exists() and not (self.kind.fixed_set and _names(folder)):
             return None
         read_end, write_end = os.pipe()
 
@@ -186,7 +186,7 @@ class Trial:
 
         code = _ended(_forked(read))
         os.close(write_end)
-        with open(read_end, "rb") as answer:
+        with os.fdopen(read_end, "rb") as answer:
             return answer.read().decode() if code == 0 else f"crashed with {code}"
 
     def _verdict(self, code: int) -> str:

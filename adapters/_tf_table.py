@@ -116,6 +116,8 @@ class Table:
                 self._mapped[place] = block
             else:
                 self._held = place, block
+        # The caller reads the value where it is mapped.
+        self.file.refuse_shrunk(sum(self._handles[place]))
         found = block.find(key)
         return (block, *found) if found else None
 
@@ -197,6 +199,7 @@ class Table:
 
     def _open(self, offset: int, size: int, kind: str) -> Block:
         end = offset + size
+        self.file.refuse_shrunk(end + TRAILER)
         view = self.file.view
         stored = int.from_bytes(view[end + 1 : end + TRAILER], "little")
         if masked(crc32c(view[offset : end + 1])) != stored:

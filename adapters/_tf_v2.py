@@ -212,6 +212,7 @@ class _Reader:
                 layer=layer_of(name) if graph else FROM_NAME,
                 stored_bytes=None if kind.dtype.itemsize else entry.size,
                 raw=partial(self._raw, name, entry) if plain else None,
+                parallel=True,
             )
 
     def _graph(self, found: list[tuple[str, messages.Entry, Declared]]) -> ObjectGraph | None:

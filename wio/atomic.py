@@ -128,35 +128,6 @@ def staging(folder: Path) -> Iterator[Path]:
         _Process.staged.discard(path)
 
 
-@contextlib.contextmanager
-def kept_synced(path: Path) -> Iterator[None]:
-    """While the block writes the file the disk is kept busy with it, so that the last fsync finds little left to do.
-
-    An error of the disk is told once only, so what this one is told is raised when the block ends.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-    from threading import Event
-
-    written = Event()
-    sync = getattr(os, "fdatasync", os.fsync)
-
-    def keep_syncing() -> None:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            while not written.wait(0.02):
-                sync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    with ThreadPoolExecutor(1) as thread:
-        syncing = thread.submit(keep_syncing)
-        try:
-            yield
-        finally:
-            written.set()
-        syncing.result()
-
-
 def abandon(then: Callable[[bool], None]) -> None:
     """Removes all that is being written and calls ``then``, which ends the process.
 

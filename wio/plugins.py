@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -128,6 +129,7 @@ def split_prefix(argument: str) -> tuple[str | None, Path]:
 
 def detect(path: Path) -> Adapter:
     """The adapter whose format the file has: the most specific match. AdapterError for none, and for a tie."""
+    _refuse_what_is_no_file(path)
     found = found_adapters()
     matches = [(_sniffed(each, path), each) for each in found]
     best = max((score for score, _ in matches), default=0)
@@ -150,6 +152,17 @@ def detect(path: Path) -> Adapter:
     return winners[0].usable()
 
 
+def _refuse_what_is_no_file(path: Path) -> None:
+    """A pipe or a device is neither asked about nor opened: it might never answer, or never end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        # Missing, or a prefix of files: the adapters know which.
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise AdapterError(f"{path}: not a regular file", remedy="copy what it gives into a file, and name that")
+
+
 def _sniffed(found: Found, path: Path) -> int:
     if found.adapter is None or not found.adapter.reads:
         return 0
@@ -166,13 +179,21 @@ _SIGNATURES = (
     (b"version https://git-lfs", "a Git LFS pointer: the file itself was never fetched (git lfs pull)"),
     (b"<!doctype html", "an HTML page: a download that went wrong"),
     (b"<html", "an HTML page: a download that went wrong"),
+    (b"<?xml", "an XML document: a server's answer in place of the file"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, but not one of Keras 1 or 2"),
     (b"PK\x03\x04", "a zip archive of a kind wio cannot read"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x03", "a Python pickle"),
     (b"\x80\x04", "a Python pickle"),
+    (b"\x80\x05", "a Python pickle"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
+    (b"\xfd7zXZ\0", "an xz archive: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
+    (b"GGUF", "a GGUF file, which wio does not read"),
+    (b"\x7fELF", "a program"),
+    (b"{", "JSON, and no index of weights that wio reads"),
 )
 
 
@@ -182,8 +203,6 @@ def _what_it_is(path: Path) -> str:
             return "no such file, and no checkpoint has that prefix"
         if path.is_dir():
             return "a folder without a checkpoint in it"
-        if not path.is_file():
-            return "not a regular file"
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
@@ -202,6 +221,7 @@ def open_bundle(
     path: Path | str, adapter: str | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[Bundle, Adapter]:
     """Opens a file lazily with the adapter named, or with the one that its content calls for."""
+    _refuse_what_is_no_file(Path(path))
     chosen = adapter_named(adapter) if adapter else detect(Path(path))
     if not chosen.reads:
         raise AdapterError(f"{chosen.name} cannot read, only write")

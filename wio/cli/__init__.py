@@ -17,9 +17,14 @@ def program() -> NoReturn:
     gc.set_threshold(200_000, 50, 50)
     from wio.cli.main import TROUBLE, main
     from wio.cli.signals import end_cleanly
+    from wio.mapping import end_with_a_message_when_a_file_shrinks
 
     _open_standard_streams()
     end_cleanly()
+    end_with_a_message_when_a_file_shrinks()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does anyway: a name that the terminal's encoding lacks is shown escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except SystemExit as leaving:  # argparse: help, or a usage error already printed

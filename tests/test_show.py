@@ -243,6 +243,15 @@ def test_half_blocks_have_the_colours_of_the_values() -> None:
         assert styles[column] == f"rgb{over} on rgb{under}".replace(" ", "").replace("on", " on ")
 
 
+def test_a_narrow_terminal_is_not_written_over_its_edge() -> None:
+    from rich.console import Console
+
+    console = Console(force_terminal=True, color_system="truecolor", width=40)
+    wide = kernel_grid(tensor(arrays(5, 64), "dense.kernel", "IO"))
+    lines = [str(line) for line in grid_lines(wide, console)]
+    assert "the mean of 2x2" in lines[0] and max(len(line) for line in lines if "▀" in line) <= 40
+
+
 def in_a_terminal(*words: object, **variables: str) -> str:
     """What the command prints on a terminal of its own."""
     ours, theirs = pty.openpty()
@@ -316,6 +325,8 @@ def test_numbers_of_every_kind(kind: str) -> None:
 
 @pytest.mark.parametrize("numbers", [np.ones((3, 2), np.complex64), np.array([[b"1.5", b"2"]], object)])
 def test_what_is_no_real_number(numbers: np.ndarray) -> None:
+    with pytest.raises(UsageError, match="no values"):
+        kernel_grid(tensor(numbers[:, :0], "dense.kernel", "IO"))
     for drawing in (distribution, kernel_grid):
         with pytest.raises(UsageError, match="are no real numbers"):
             drawing(tensor(numbers, "dense.kernel", "IO"))

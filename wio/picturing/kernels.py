@@ -47,6 +47,8 @@ def kernel_grid(tensor: Tensor, chosen: Chosen | None = None) -> Grid:
     """
     chosen = chosen or Chosen()
     layout = _spread(tensor)
+    if not tensor.size:
+        raise UsageError(f"{tensor.name}: shape {list(tensor.shape)} holds no values to draw")
     axes = tuple(axis for axis in layout.axes if axis != "1")
     array = checked_real(tensor, tensor.seen_as(layout))
     array = array.reshape([extent for extent, axis in zip(array.shape, layout.axes, strict=True) if axis != "1"])
@@ -123,7 +125,7 @@ def _labels(axis: str, numbers: Sequence[int], layout: Layout) -> tuple[str, ...
 
 
 def _told(axes: Sequence[str], tile: Sequence[str], counts: dict[str, int], taken: dict[str, tuple[int, ...]]) -> str:
-    """What is shown of each axis, as ``3x3 kernels, output 16 of 64, input 3``."""
+    """What is shown of each axis, as ``3x3 kernels, 3 inputs, 16 of 64 outputs``."""
     space = [str(counts[axis]) for axis in axes if axis in tile and axis in ("H", "W")]
     told = [f"{'x'.join(space)} kernels"] if space else [f"{_name(tile[0])} down, {_name(tile[-1])} across"]
     for axis in axes:

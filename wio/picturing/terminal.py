@@ -40,13 +40,13 @@ def coloured_console() -> Console | None:
 
 def grid_lines(grid: Grid, console: Console | None) -> Iterator[RenderableType]:
     """The picture line by line: coloured for a console, else as plain text."""
-    shown, times = _reduced(grid.tiles, _WIDEST_TILE if console else _WIDEST_AS_TEXT)
+    label = max(map(len, grid.rows))
+    room = (console.width if console else _PLAIN_WIDTH) - label - 1
+    shown, times = _reduced(grid.tiles, max(min(_WIDEST_TILE, room - 1), 1) if console else _WIDEST_AS_TEXT)
     yield printable(f"{grid.title}: {grid.told}" + (f", each drawn number the mean of {times}x{times}" * (times > 1)))
     if grid.directions:
         yield ", ".join(grid.directions)
-    label = max(map(len, grid.rows))
     step = shown.shape[3] + 1 if console else 2 * shown.shape[3] + 2
-    room = (console.width if console else _PLAIN_WIDTH) - label - 1
     for block in grid.blocks(room // step):
         if any(grid.columns):
             heads = ("".join(name[: step - 1].ljust(step) for name in grid.columns[block])).rstrip()

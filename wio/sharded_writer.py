@@ -12,7 +12,7 @@ from typing import Any
 from wio.bundle import Bundle, Tensor
 from wio.container import UNKNOWN
 from wio.container_writer import Written, save, write_file
-from wio.errors import WioError
+from wio.errors import UsageError, WioError
 from wio.shard_index import (
     Shard,
     ShardIndex,
@@ -26,6 +26,8 @@ from wio.shard_index import (
 
 # A shard to be written: its path, which nobody else can see yet, and the names of its tensors.
 Job = tuple[Path, Sequence[str]]
+# Gives the shards in the order of the jobs, from wherever it has them written.
+ShardWriter = Callable[[Bundle, Sequence[Job]], Iterable[Written]]
 
 
 def save_as(
@@ -33,14 +35,17 @@ def save_as(
     out: Path,
     shard_size: int | str | None,
     receipt: Callable[[], Mapping[str, Any]] | None = None,
+    write: ShardWriter | None = None,
 ) -> dict[str, str]:
     """Writes a bundle as one .wio file, or in shards where a size is given: bytes, or a text such as ``2GB``.
 
     Gives the SHA-256 of each tensor's stored bytes.
     """
-    if shard_size is None:
-        return save(bundle, out, receipt)
-    return save_sharded(bundle, out, parse_size(str(shard_size)), receipt)
+    if shard_size is not None:
+        return save_sharded(bundle, out, parse_size(str(shard_size)), receipt, write)
+    if write is not None:
+        raise UsageError("a cluster writes shards, one for each task", remedy="say how large: --shard-size 2GB")
+    return save(bundle, out, receipt)
 
 
 def save_sharded(
@@ -48,15 +53,14 @@ def save_sharded(
     out: Path,
     shard_size: int,
     receipt: Callable[[], Mapping[str, Any]] | None = None,
-    write: Callable[[Bundle, Sequence[Job]], Iterable[Written]] | None = None,
+    write: ShardWriter | None = None,
 ) -> dict[str, str]:
     """Writes a bundle in shards of at most ``shard_size`` bytes of tensors, in order; gives what :func:`save` gives.
 
     A tensor that is larger stands alone. What fits in one shard becomes the plain file ``out``. Every shard is written
     and on the disk before the first takes its place, and the index takes its own last: whoever reads meanwhile sees the
     old set, the new one, or by their digests that the two are mixed. ``out`` and the shards of an older set of that
-    name are gone afterwards. ``write`` gives the shards in the order of the jobs, from wherever it has them written;
-    ``receipt`` is asked when they are.
+    name are gone afterwards. ``write`` writes them elsewhere than here; ``receipt`` is asked when they are written.
     """
     runs = split({name: _stored_size(tensor) for name, tensor in bundle.items()}, shard_size)
     if len(runs) < 2:

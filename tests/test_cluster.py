@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_wio
+from conftest import TESTS, run_wio
 
 import wio
 from wio.cluster import Request, on_dask, plan_digest, write_one
@@ -80,3 +82,19 @@ def test_what_a_cluster_is_not_for(source: Path, tmp_path: Path, monkeypatch: py
         export(source, tmp_path / "m.wio", shard_size=24, cluster=on_dask("tcp://127.0.0.1:9"))
     assert caught.value.remedy == "pip install 'wio[dask]'"
     assert [path.name for path in tmp_path.iterdir()] == ["s.npz"]
+
+
+def test_the_table_of_the_docs_is_that_of_the_model() -> None:
+    """docs/scaling.md shows what bench/scaling.py makes of the costs that were measured, and nothing else."""
+    root = TESTS.parent
+    spec = importlib.util.spec_from_file_location("scaling", root / "bench" / "scaling.py")
+    assert spec is not None and spec.loader is not None
+    scaling = importlib.util.module_from_spec(spec)
+    sys.modules["scaling"] = scaling
+    spec.loader.exec_module(scaling)
+    cost = scaling.Measured(**json.loads((root / "bench" / "scaling.json").read_text()))
+    shown = [line for line in (root / "docs" / "scaling.md").read_text().splitlines() if line.startswith("|")]
+    assert shown == scaling.table(cost)
+    # A cluster of one worker and no limit takes what the worker takes.
+    alone = scaling.Cluster(1, 10**18, 10**18)
+    assert scaling.seconds(10**12, 10**9, 0, 1e-9, alone, scaling.Measured(0, 0, 0, 0, 0)) == pytest.approx(1000)

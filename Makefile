@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-corpus test-servers lint types wheel goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-corpus test-servers faults lint types wheel audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -35,6 +35,11 @@ test-judged: $(ENV)/test/done $(OLD_KERAS) ## the tests that real frameworks jud
 	@echo "== judged tests, in $(ENV)/test: the real frameworks say whether wio is right"
 	$(JUDGES) $(ENV)/test/bin/python $(PYTEST) -m judged $(ARGS)
 
+test-browser: $(ENV)/browser/done ## the pages that wio writes, in headless Chromium, and the reader of .wio in JavaScript under Node
+	@command -v node >/dev/null || { echo "node is missing: apt-get install nodejs"; exit 2; }
+	node --test viewer/tests/vectors.test.js
+	$(ENV)/browser/bin/python -m pytest tests/browser $(ARGS)
+
 test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
 	$(JUDGES) WIO_CORPUS="$(abspath $(DATA))" $(ENV)/test/bin/python -m pytest tests/corpus $(ARGS)
@@ -44,6 +49,9 @@ test-servers: $(ENV)/servers/done ## tests against real servers and engines on l
 
 JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \
 	WIO_THEANO1_PYTHON="$(abspath $(ENV)/theano-keras1/bin/python)" WIO_CACHE="$(abspath .cache)"
+
+faults: $(ENV)/core/done ## kill wio before every system call that changes a file, and N times at random: make faults N=500
+	$(ENV)/core/bin/python tests/faults.py --at-times $(or $(N),500) --seed $(or $(SEED),1)
 
 lint: $(ENV)/test/done ## ruff, format and rules
 	$(ENV)/test/bin/ruff check .
@@ -57,6 +65,13 @@ types: $(ENV)/test/done ## mypy, strict
 
 wheel: ## the built wheel alone in an empty environment: every module imports, `wio --help` runs, types hold
 	PYTHON="$(PYTHON)" sh tools/check_wheel.sh
+
+audit: $(ENV)/audit/done ## what users install with wio: by locked hashes, and by pip-audit where its database can be reached
+	PYTHON="$(PYTHON)" AUDIT="$(abspath $(ENV)/audit)" sh tools/audit.sh
+
+lock: $(ENV)/audit/done ## requirements/runtime.lock anew, from what pyproject.toml asks for
+	$(ENV)/audit/bin/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --extra oci --extra sign --extra verify --output-file requirements/runtime.lock pyproject.toml
 
 goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## record again what the old frameworks say of the large network (Python 3.7)
 	$(ENV)/test/bin/python tests/judges/record_inception_v4.py --work .cache/goldens --golden tests/goldens/inception_v4.json \
@@ -90,6 +105,15 @@ $(ENV)/servers/done: pyproject.toml requirements/core.txt requirements/servers.t
 	@echo "setting up wio with its extras for clusters in $(ENV)/servers"
 	@$(PYTHON) -m venv --clear $(ENV)/servers && $(ENV)/servers/bin/python $(PIP) -r requirements/servers.txt \
 		&& $(ENV)/servers/bin/python $(PIP) -e . && touch $@
+
+$(ENV)/audit/done: requirements/audit.txt
+	@echo "setting up the tools of the audit in $(ENV)/audit"
+	@$(PYTHON) -m venv --clear $(ENV)/audit && $(ENV)/audit/bin/python $(PIP) -r requirements/audit.txt && touch $@
+
+$(ENV)/browser/done: pyproject.toml requirements/core.txt requirements/browser.txt
+	@echo "setting up an environment for tests in a browser in $(ENV)/browser"
+	@$(PYTHON) -m venv --clear $(ENV)/browser && $(ENV)/browser/bin/python $(PIP) -r requirements/browser.txt \
+		&& $(ENV)/browser/bin/python $(PIP) -e . && touch $@
 
 $(ENV)/bench/done: pyproject.toml requirements/bench.txt
 	@echo "setting up wio and its peers in $(ENV)/bench (minutes, once)"

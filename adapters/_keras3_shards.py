@@ -7,6 +7,7 @@ several; the numbers of one layer's variables may be spread over them.
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 
 from wio.adapters._keras3_tree import Tree, Variable, WeightsFile
 from wio.errors import FormatError, printable
+from wio.safetensors_header import parse_json
 from wio.shard_index import split
 
 MAP = ".weights.json"
+NO_DIGEST = "0" * 16
 _LARGEST = 100 << 20
 
 
@@ -60,10 +63,23 @@ def read_shards(path: Path) -> Tree:
     return Tree(groups, tuple(ordered))
 
 
-def shards_of(path: Path, sizes: Mapping[str, int], most: int) -> dict[str, list[str]]:
+def shards_of(sizes: Mapping[str, int], most: int) -> list[list[str]]:
     """Which variables each shard holds, in order: at most ``most`` bytes, or one variable that is larger."""
-    base = path.name.removesuffix(MAP)
-    return {f"{base}_{k:05}.weights.h5": held for k, held in enumerate(split(sizes, most) or [[]])}
+    return split(sizes, most) or [[]]
+
+
+def first_name(path: Path) -> str:
+    """The file that Keras opens before it looks at the map, and that therefore no set can have for itself alone."""
+    return f"{path.name.removesuffix(MAP)}_00000.weights.h5"
+
+
+def shard_name(path: Path, number: int, digest: str = NO_DIGEST) -> str:
+    """A shard by its number, from 1, and the beginning of the SHA-256 of the file."""
+    return f"{path.name.removesuffix(MAP)}_{number:05}_{digest[: len(NO_DIGEST)]}.weights.h5"
+
+
+def shard_names(path: Path) -> re.Pattern[str]:
+    return re.compile(rf"{re.escape(path.name.removesuffix(MAP))}_\d{{5,}}_[0-9a-f]{{{len(NO_DIGEST)}}}\.weights\.h5")
 
 
 def map_of(shards: Mapping[str, list[str]], total: int) -> str:
@@ -96,11 +112,9 @@ def _weight_map(path: Path) -> dict[str, list[str]]:
     try:
         if path.stat().st_size > _LARGEST:
             raise FormatError(f"{path.name}: larger than a weight map can be")
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes(), path.name)
     except OSError as error:
         raise FormatError(f"{path.name}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise FormatError(f"{path.name}: no JSON") from None
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict):
         raise FormatError(f"{path.name}: no weight_map: not the index of sharded weights")

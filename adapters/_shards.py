@@ -6,6 +6,7 @@ object with ``metadata`` and ``weight_map``, the shards beside it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,8 @@ from wio.errors import FormatError, Problem, printable
 from wio.safetensors_header import parse_json
 
 _MAX_INDEX = 100_000_000
+# The largest open models keep 140,000 tensors in 60 to 200 files.
+_MOST_TENSORS, _MOST_SHARDS = 400_000, 10_000
 
 Shard = TypeVar("Shard")
 
@@ -37,10 +40,15 @@ def read_weight_map(path: Path) -> dict[str, str]:
     """Tensor name to shard, of an index."""
     if path.stat().st_size > _MAX_INDEX:
         raise FormatError(f"{path.name}: an index of more than {_MAX_INDEX} bytes")
-    document = parse_json(path.read_bytes(), f"{path.name}: the index")
+    raw = path.read_bytes()
+    if raw.count(b",") > _MOST_TENSORS:
+        raise FormatError(f"{path.name}: an index of more than {_MOST_TENSORS} tensors")
+    document = parse_json(raw, f"{path.name}: the index")
     found = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(found, dict) or not all(isinstance(shard, str) for shard in found.values()):
         raise FormatError(f"{path.name}: an index without a weight_map from names to files")
+    if len(set(found.values())) > _MOST_SHARDS:
+        raise FormatError(f"{path.name}: an index of more than {_MOST_SHARDS} files")
     return found
 
 
@@ -94,7 +102,8 @@ def _out_of_place(index: Path, name: str) -> Problem | None:
         return Problem("shard", "is no file name in the folder of the index: refused", repr(name))
     path = index.parent / name
     # Caches of models hold index and shards as links, side by side: what counts is the folder both really are in.
-    if path.is_symlink() and path.resolve().parent not in (index.parent.resolve(), index.resolve().parent):
+    folders = (Path(os.path.realpath(index)).parent, Path(os.path.realpath(index.parent)))
+    if path.is_symlink() and Path(os.path.realpath(path)).parent not in folders:
         return Problem("shard", "is a link out of the folder of the index: refused", name, "put the file itself there")
     if regular_size(path) is None:
         return Problem("shard", "no such file beside the index", name, "fetch all shards into one folder")

@@ -10,8 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import crc32c
-
+from wio.adapters._crc32c import crc32c
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._protobuf import Buffer, WireError, varint
 from wio.adapters._tf_damage import one_changed_byte
@@ -32,6 +31,8 @@ SNAPPY_GROWTH = 22
 # Every 16th key is stored whole (Options::block_restart_interval), so keys grow 16-fold at most where TensorFlow
 # wrote them; beyond this a small file asks for a lot of memory.
 KEY_GROWTH, KEYS_ALWAYS_ALLOWED = 64, 1 << 20
+# Four bytes make an entry, and reading one takes a thousand. The largest checkpoints list tens of thousands.
+MOST_ENTRIES = 200_000
 DAMAGED = "the file is damaged: copy it again from where it came"
 
 
@@ -117,6 +118,8 @@ class Table:
                 self._mapped[place] = block
             else:
                 self._held = place, block
+        # The caller reads the value where it is mapped.
+        self.file.refuse_shrunk(sum(self._handles[place]))
         found = block.find(key)
         return (block, *found) if found else None
 
@@ -198,9 +201,10 @@ class Table:
 
     def _open(self, offset: int, size: int, kind: str) -> Block:
         end = offset + size
+        self.file.refuse_shrunk(end + TRAILER)
         view = self.file.view
         stored = int.from_bytes(view[end + 1 : end + TRAILER], "little")
-        if masked(crc32c.crc32c(view[offset : end + 1])) != stored:
+        if masked(crc32c(view[offset : end + 1])) != stored:
             raise DigestError(
                 f"{self.file}: the {kind} at bytes {offset} to {end} does not match its CRC-32C", remedy=DAMAGED
             )
@@ -281,6 +285,8 @@ def _entries(data: Buffer, at: int, end: int, where: str) -> tuple[list[bytes], 
         if not shared:
             whole.add(entry - base)
         keys.append(key)
+        if len(keys) > MOST_ENTRIES:
+            raise FormatError(f"{where} holds more than {MOST_ENTRIES} entries")
         at = value + length
         starts.append(value)
         stops.append(at)

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-import crc32c
-
+from wio.adapters._crc32c import crc32c
 from wio.adapters._protobuf import FIXED32, LENGTH, VARINT
 from wio.adapters._tf_dtypes import DATA_TYPES
 from wio.adapters._tf_paths import INDEX, shown
 from wio.adapters._tf_table import masked
 from wio.adapters._tf_table_writer import TableWriter, varint
-from wio.atomic import atomic_output
+from wio.atomic import atomic_set
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DType
 from wio.errors import FormatError, Problem, UsageError, WioError, printable
@@ -72,16 +70,12 @@ def write_v2(path: Path, bundle: Bundle, shards: int, *, state: bool) -> None:
     folder, base = _prefix(path, state=state)
     _refuse_what_does_not_fit(path, bundle)
     tensors = sorted((name.encode(), tensor) for name, tensor in bundle.items())
-    with ExitStack() as files:
-        # Left in the opposite order: data files take their places first, the `checkpoint` file last.
-        pointer = files.enter_context(atomic_output(folder / "checkpoint")) if state else None
-        index = files.enter_context(atomic_output(folder / (base + INDEX)))
-        data = [
-            files.enter_context(atomic_output(folder / f"{base}.data-{shard:05d}-of-{shards:05d}"))
-            for shard in reversed(range(shards))
-        ][::-1]
-        if pointer is not None:
-            pointer.write_bytes(_state(base))
+    with atomic_set(folder / (base + INDEX)) as files:
+        # They take their places in this order.
+        data = [files.file(f"{base}.data-{shard:05d}-of-{shards:05d}") for shard in range(shards)]
+        index = files.file(base + INDEX)
+        if state:
+            files.file("checkpoint").write_bytes(_state(base))
         with index.open("wb") as file:
             table = TableWriter(file)
             table.add(b"", bytes((1 << 3 | VARINT,)) + varint(shards) + _VERSION)
@@ -159,7 +153,7 @@ def _values(out: BinaryIO, tensor: Tensor) -> tuple[int, int]:
     crc = 0
     for at in range(0, len(data), _PIECE):
         piece = data[at : at + _PIECE]
-        crc = crc32c.crc32c(piece, crc)
+        crc = crc32c(piece, crc)
         out.write(piece)
     return len(data), crc
 
@@ -176,14 +170,14 @@ def _strings(out: BinaryIO, values: list[bytes]) -> tuple[int, int]:
     """Varint lengths, the masked CRC-32C of the lengths, the bytes. Both checksums take the lengths as uint32, one
     that needs more as uint64."""
     lengths = [len(value) for value in values]
-    crc = crc32c.crc32c(b"".join(length.to_bytes(4 if length < 1 << 32 else 8, "little") for length in lengths))
+    crc = crc32c(b"".join(length.to_bytes(4 if length < 1 << 32 else 8, "little") for length in lengths))
     check = masked(crc).to_bytes(4, "little")
     head = b"".join(map(varint, lengths))
     out.write(head + check)
-    crc = crc32c.crc32c(check, crc)
+    crc = crc32c(check, crc)
     for value in values:
         out.write(value)
-        crc = crc32c.crc32c(value, crc)
+        crc = crc32c(value, crc)
     return len(head) + len(check) + sum(lengths), crc
 
 
@@ -192,9 +186,9 @@ def _variants(out: BinaryIO, values: Iterable[bytes]) -> tuple[int, int]:
     the length taken as uint64."""
     size = crc = 0
     for value in values:
-        crc = crc32c.crc32c(value, crc32c.crc32c(len(value).to_bytes(8, "little"), crc))
+        crc = crc32c(value, crc32c(len(value).to_bytes(8, "little"), crc))
         check = masked(crc).to_bytes(4, "little")
-        crc = crc32c.crc32c(check, crc)
+        crc = crc32c(check, crc)
         size += out.write(varint(len(value)) + value + check)
     return size, crc
 

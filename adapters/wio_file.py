@@ -10,7 +10,7 @@ from wio.bundle import Bundle
 from wio.container import WioFileReader
 from wio.errors import FormatError
 from wio.roles import ROLES, neutral_layouts
-from wio.safetensors_header import read_header
+from wio.safetensors_header import MAX_HEADER, read_header
 from wio.shard_index import index_path
 from wio.sharded_writer import save_as
 
@@ -32,8 +32,12 @@ class WioFile(Adapter):
                 # Writers put the declaration first, so most files are told by their first bytes.
                 if head[8:].startswith(b'{"__metadata__":{"wio":"'):
                     return 30
-                if head[8:9] == b"{" and "wio" in read_header(file.fileno(), path.name).metadata:
-                    return 30
+                length = int.from_bytes(head[:8], "little")
+                if head[8:9] == b"{" and length <= MAX_HEADER:
+                    file.seek(8)
+                    # Most safetensors files are told from ours without being parsed.
+                    if b'"wio"' in file.read(length) and "wio" in read_header(file.fileno(), path.name).metadata:
+                        return 30
         except (OSError, FormatError):
             pass
         return 30 if self._index(path) else 0

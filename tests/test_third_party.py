@@ -1,4 +1,4 @@
-"""A third party's adapter in a package of its own, as CONTRIBUTING tells how to make one: it needs nothing but wio."""
+"""A third party's adapter in a package of its own, as the tutorial tells how to make one: it needs nothing but wio."""
 
 from __future__ import annotations
 
@@ -146,9 +146,9 @@ def test_what_is_written_must_fit_the_cfg(tmp_path: Path) -> None:
     run_wio(*words, tmp_path / "y.weights", "--drop", "connected_7/weights", code=2)
 
 
-def test_contributing_shows_the_package_as_it_is() -> None:
+def test_the_tutorial_shows_the_package_as_it_is() -> None:
     """Each block that names a file of the package quotes it, or a piece of it."""
-    text = (TESTS.parent / "CONTRIBUTING.md").read_text()
+    text = (TESTS.parent / "docs" / "tutorials" / "write-an-adapter.md").read_text()
     quoted = re.findall(r"^`([\w./]+)`[^\n]*\n+```\w+\n(.*?)^```", text, re.M | re.S)
     assert {name for name, _ in quoted} == {"pyproject.toml", "src/wio_darknet/__init__.py", "tests/test_contract.py"}
     for name, block in quoted:

@@ -247,8 +247,13 @@ def _declarations() -> dict[str, Invalid]:
         ),
         "layouts_not_text": _bent(_with(layouts=["HWIO", 1]), "a layout that is no text", "layouts", schema=True),
         "layouts_unused_malformed": _bent(
-            _with(layouts=["HWIO", "O", "HWHW"]), "a layout that nothing uses and that is none", "HWHW", schema=False
+            _with(layouts=["HWIO", "O", "HWHW"]),
+            "a layout that nothing uses and that is none",
+            "HWHW",
+            schema=False,
+            kind="layout",
         ),
+        "generator_number": _bent(_with(generator=1), "a generator that is a number", "generator", schema=True),
         "tensors_missing": _bent(_without("tensors"), "no list of tensors", "tensors", schema=True),
         "tensors_object": _bent(_with(tensors={}), "tensors that are no list", "tensors", schema=True),
         "tensors_not_objects": _bent(
@@ -321,6 +326,16 @@ def _tensors() -> dict[str, Invalid]:
         "role_list": item("a role that is a list", kernel, schema=True, role=["conv.kernel"]),
         "role_against_layout": item(
             "a role that cannot have that layout", kernel, "dense.kernel", schema=False, role="dense.kernel"
+        ),
+        "role_without_layouts": item(
+            "a role that has no layout, and one beside it", kernel, "optimizer", schema=False, role="optimizer"
+        ),
+        "role_against_gates": Invalid(
+            File([floats("rnn/kernel", (2, 4), role="gru.kernel", layout="I(GU) G=ifco")]).bytes(),
+            "declaration",
+            "the gates of an LSTM, and the role of a GRU's kernel",
+            ("rnn/kernel", "gru.kernel"),
+            schema=False,
         ),
         "layout_index_too_large": item("a layout that is not in the table", kernel, "2", schema=False, layout=2),
         "layout_index_negative": item("a layout before the table", kernel, "-1", schema=True, layout=-1),

@@ -53,8 +53,10 @@ REFUSED = (
     ("YXO values=OYC", "values of other axes"),
     ("YXO values=", "values of no axes"),
     ("(YX)O values=OYX", "values of a layout with a group"),
+    ("(?)O values=?O", "values of what was not declared"),
     ("I(GU) values=UI", "values without G, and no gates"),
     ("(IH)(GU) values=UIH G=ifco", "values of a group without the gates"),
+    ("(YX)G values=YX G=c", "values of a group without the gates, in their order"),
     ("I(GU) values=UGI G=ifco", "values with G, which shares an axis"),
 )
 

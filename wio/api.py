@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wio import port, sharded_writer
-from wio.bundle import Bundle
+from wio.bundle import Bundle, Tensor
+from wio.picturing.grid import Grid
+from wio.picturing.kernels import Chosen, kernel_grid
 from wio.plan import Plan
 from wio.port import Declarations
 
@@ -34,6 +36,15 @@ def save(bundle: Bundle, path: Path | str, *, shard_size: int | str | None = Non
     ``shard_size`` is that of ``--shard-size``, bytes or a text such as ``2GB``: what is larger becomes several files.
     """
     return sharded_writer.save_as(bundle, Path(path), shard_size)
+
+
+def show(tensor: Tensor, inputs: Sequence[int] = (), outputs: Sequence[int] = (), most: int | None = None) -> Grid:
+    """A tensor's kernels as they are laid over the input, which a notebook displays; ``wio show`` without a file.
+
+    ``inputs`` and ``outputs`` choose channels, else the first ``most``. Reads the tensor. Raises LayoutError unless its
+    role and layout are declared.
+    """
+    return kernel_grid(tensor, Chosen(tuple(inputs), tuple(outputs), most))
 
 
 def export(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +14,7 @@ from wio.dtypes import DTYPES, DType
 from wio.encodings import from_bytes
 from wio.errors import DigestError, FormatError, LayoutError
 from wio.layout import Layout
+from wio.mapping import map_file, shrunk
 from wio.roles import ROLES, contradiction
 from wio.safetensors_header import Entry, is_shape, parse_object, read_header
 
@@ -47,9 +46,9 @@ class WioFileReader:
         self._name = path.name
         with path.open("rb") as file:
             self._header = read_header(file.fileno(), self._name)
-            size = os.fstat(file.fileno()).st_size
-            self._map = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
-        self.size = size
+            self._map = map_file(file.fileno())
+        self._view = memoryview(self._map)
+        self.size = len(self._view)
         self.declaration = self._declaration()
 
     def bundle(self) -> Bundle:
@@ -106,6 +105,8 @@ class WioFileReader:
             )
         if not isinstance(document.get("metadata", {}), dict):
             raise FormatError(f"{self._name}: the declaration's metadata is no JSON object")
+        if not isinstance(document.get("generator", ""), str):
+            raise FormatError(f"{self._name}: the declaration's generator is no text")
         return document
 
     def _reserved(self, reference: Any, expected: str) -> bytes:
@@ -123,7 +124,9 @@ class WioFileReader:
 
     def _bytes(self, entry: Entry) -> memoryview:
         start = self._header.data_start
-        return self._map[start + entry.start : start + entry.end]
+        if shrunk(self._map, start + entry.end):
+            raise FormatError(f"{self._name}: became shorter while it was read")
+        return self._view[start + entry.start : start + entry.end]
 
     def _tensor(self, item: dict[str, Any], layouts: list[Layout]) -> Tensor:
         name = item.get("name")
@@ -161,6 +164,7 @@ class WioFileReader:
             digest=digest,
             stored_bytes=entry.end - entry.start,
             raw=lambda: self._bytes(entry),
+            parallel=True,
         )
 
     def _load(self, entry: Entry, dtype: DType, shape: tuple[int, ...]) -> Array:

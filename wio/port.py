@@ -110,7 +110,7 @@ def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
     """
     bundle.metadata.setdefault("adapter", found.name)
     selected = bundle.select((), told.drop)
-    dropped = {name: "--drop" for name in bundle if name not in selected}
+    dropped = {name: "--drop" for name in bundle if name not in selected} if told.drop else {}
     convention = convention_of(selected, found)
     bundle = _declare(selected, told.declare, convention)
     if told.arch is not None:
@@ -221,13 +221,13 @@ def export(
     With a ``shard_size`` (bytes, or a text such as ``2GB``) what is larger becomes several files and their index, which
     a ``cluster`` may write.
     """
+    if out is None and not dry_run:
+        raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     asked: dict[str, Any] = {"adapter": adapter, "options": options, "told": told, "layout": layout}
     ready = ready_to_export(source, **asked, progress=progress)
     plan, digests = ready.plan, ready.reading.digests
-    if dry_run:
+    if out is None or dry_run:
         return plan
-    if out is None:
-        raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     asked |= {"source": source, "adapter": ready.adapter}
     write = None if cluster is None else cluster("export", asked, ready)
     save_as(plan.apply(), Path(out), shard_size, lambda: receipt_of(plan, ready.facts, digests, UNKNOWN), write)
@@ -317,6 +317,8 @@ def import_into(
     Digests of a .wio source are verified as its tensors are read. Raises PlanError with every tensor that cannot be
     taken there; then nothing is written.
     """
+    if out is None and not dry_run:
+        raise UsageError("an import needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     chosen = adapter_named(adapter)
     if not chosen.writes:
         raise AdapterError(f"{adapter} can be read, not written")
@@ -331,10 +333,8 @@ def import_into(
     }
     ready = ready_to_import(source, **asked, progress=progress)
     plan = ready.plan
-    if dry_run:
+    if out is None or dry_run:
         return plan
-    if out is None:
-        raise UsageError("an import needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     into = {"adapter": adapter, **({"options": base_names(options)} if options else {})}
     made = plan.apply()
     # Where no value changed, the same weights must give the same file whichever way they came.

@@ -123,6 +123,8 @@ def neutral(role: str, layout: Layout) -> Layout:
     if found is None:
         known = ", ".join(map(str, neutral_layouts(role))) or "none"
         raise LayoutError(f"role {role} cannot have layout {layout}; its neutral layouts are {known}")
+    if not set(layout.gates or "") <= set(found.gates or ""):
+        raise LayoutError(f"role {role} cannot have the gates of {layout}; its neutral layout is {found}")
     if found.gates and layout.gates and sorted(found.gates) != sorted(layout.gates):
         order = "".join(gate for gate in found.gates if gate in layout.gates)
         found = Layout(found.axes, found.flipped, found.values, found.sizes, order)

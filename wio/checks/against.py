@@ -56,8 +56,15 @@ def _aligned(
             differences.append(Finding("graph-differs", ERROR, own.name, evidence))
             del pairs[own.name]
             continue
-        inputs = zip(own.inputs, wanted.inputs, strict=True)
-        waiting += [(ours.layers[a], theirs.layers[b]) for a, b in inputs]
+        before = [theirs.layers[name] for name in wanted.inputs]
+        if own.inputs:
+            waiting += zip((ours.layers[name] for name in own.inputs), before, strict=True)
+            continue
+        # A Sequential model of Keras may leave its input layer out.
+        left = [at.name for at in (_paired_before(theirs, layer) for layer in before) if at.op != "Input"]
+        if left:
+            evidence = f"nothing comes before it; {title} has {', '.join(left)} there"
+            differences.append(Finding("graph-differs", ERROR, own.name, evidence))
     return list(pairs.values()), differences
 
 

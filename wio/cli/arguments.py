@@ -96,6 +96,22 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
+def add_registry(parser: argparse.ArgumentParser) -> None:
+    """A place in an OCI registry, and how it may be reached."""
+    parser.add_argument("reference", metavar="oci://HOST/NAME:TAG", help="where it lies; @sha256:... is exact")
+    add_plain_http(parser)
+
+
+def add_plain_http(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plain-http", action="store_true", help="unencrypted, which otherwise only this machine is spoken to"
+    )
+
+
+def add_html(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write one page for a browser too")
+
+
 def declarations(arguments: argparse.Namespace) -> Declarations:
     from wio.port import Declarations
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wio.errors import printable
+from wio.errors import legible
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,17 +26,37 @@ SHOW_PROGRESS_AFTER = 1.0
 
 
 def print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    """JSON with names as they are; what a terminal would obey is written as JSON's own escapes."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    print(text if text.isascii() and "\x7f" not in text else _NOT_ASCII.sub(_escaped, text))
+
+
+_NOT_ASCII = re.compile(r"[^\n -~]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1].replace("\x7f", r"\u007f")
+
+
+def write_page(path: Path, page: str) -> None:
+    """A report for a browser, whole or not at all."""
+    from wio.atomic import atomic_output
+
+    with atomic_output(path) as temporary:
+        temporary.write_text(page, "utf-8")
+    message(f"wrote {path}")
 
 
 def message(text: str) -> None:
-    print(text, file=sys.stderr)
+    """Tells the user; what has been done stays done where nobody listens (`2>&1 | head`)."""
+    with contextlib.suppress(OSError):
+        print(legible(text), file=sys.stderr)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """A table; names from files are escaped, and nothing is cut off when the output is not a terminal."""
+    """A table; names from files are escaped, and only absurd ones are cut off when the output is not a terminal."""
     if not sys.stdout.isatty():
-        _print_plain([headings, *([printable(cell) for cell in row] for row in rows)], [h in right for h in headings])
+        _print_plain([headings, *([legible(cell) for cell in row] for row in rows)], [h in right for h in headings])
         return
     from rich.console import Console
     from rich.table import Table
@@ -44,19 +67,23 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: S
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(legible(cell)) for cell in row))
     console.print(table)
 
 
 def _print_plain(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
     """Columns padded to their widest cell: as rich prints them, which takes it 0.4 ms a line."""
-    width_of = len if all(cell.isascii() for line in lines for cell in line) else _width
-    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+    if all("".join(line).isascii() for line in lines):
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        pattern = "  ".join(f"{{:{'>' if r else '<'}{w}}}" for w, r in zip(widths, right, strict=True))
+        print("\n".join([pattern.format(*line).rstrip() for line in lines]))
+        return
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
     text = []
     for line in lines:
         cells = []
         for cell, width, at_right in zip(line, widths, right, strict=True):
-            room = " " * (width - width_of(cell))
+            room = " " * (width - _width(cell))
             cells.append(room + cell if at_right else cell + room)
         text.append("  ".join(cells).rstrip())
     print("\n".join(text))
@@ -101,9 +128,9 @@ def print_plan(plan: Plan) -> None:
     else:
         print_table(headings, rows)
     for name, reason in plan.dropped.items():
-        print(f"dropped: {printable(name)}: {reason}")
+        print(f"dropped: {legible(name)}: {legible(reason)}")
     for note in plan.notes:
-        print(f"note: {note}")
+        print(f"note: {legible(note)}")
     if not plan.exact:
         print("NOT EXACT: values change where the plan says so")
 
@@ -120,11 +147,11 @@ def _least_width(rows: Sequence[Sequence[str]]) -> int:
 def stacked(rows: Iterable[Sequence[str]], width: int) -> Iterator[str]:
     """The rows of a plan for a terminal that is narrower than its table: each step on lines of its own."""
     for source, layout, done, target, exact, reason in rows:
-        names = printable(source) if source == target else f"{printable(source)} -> {printable(target)}"
+        names = legible(source) if source == target else f"{legible(source)} -> {legible(target)}"
         yield from textwrap.wrap(f"{names}  [{exact}]", width, subsequent_indent="    ")
         told = [f"{layout}: {done}" if layout else done, *([reason] if reason else [])]
         for line in told:
-            yield from textwrap.wrap(printable(line), width, initial_indent="  ", subsequent_indent="    ")
+            yield from textwrap.wrap(legible(line), width, initial_indent="  ", subsequent_indent="    ")
 
 
 def values_changed(plan: Plan) -> str:
@@ -167,8 +194,14 @@ class Progress:
         self._started = time.monotonic()
         self._done = 0
         self._shown: RichProgress | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, count: int) -> None:
+        """More bytes were done; any thread may say so."""
+        with self._lock:
+            self._count(count)
+
+    def _count(self, count: int) -> None:
         self._done += count
         if self._shown is None:
             if time.monotonic() - self._started < SHOW_PROGRESS_AFTER or not sys.stderr.isatty():

@@ -25,7 +25,7 @@ MOST_VALUES = 20_000
 _TOKEN = re.compile(
     r"""(?P<skip>[\s]+|\#[^\n]*)
     |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?))
+    |(?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?))
     |(?P<minus>-)
     |(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')
     |(?P<mark>[{}<>\[\]:;,])""",
@@ -125,6 +125,8 @@ class _Parser:
                 values.append(self._value(name, kind, depth))
                 if self._kind == "mark" and self._text == ",":
                     self._step()
+                    if self._kind == "mark" and self._text == "]":
+                        raise self._error(f"a value of {name} is due, not ']'")
                 elif not (self._kind == "mark" and self._text == "]"):
                     raise self._error(f"the list of {name} is not closed")
             self._step()
@@ -154,7 +156,7 @@ class _Parser:
             return None
         try:
             return _typed(kind, token, text)
-        except (ValueError, OverflowError, WireError):
+        except (ValueError, OverflowError, IndexError, WireError):
             raise self._error(f"{text!r} is no value of {name}") from None
 
 
@@ -177,11 +179,14 @@ def _typed(kind: str, token: str, text: str) -> Any:
         return v1_type(text)
     if kind.startswith("enum"):
         names = names_of(kind)
-        return text if text in names else names[int(text)] if text.isdecimal() and int(text) < len(names) else text
+        return text if text in names else names[int(text)] if text.isdecimal() else _refuse(text)
     if kind == "bool":
         return _BOOLS[text] if text in _BOOLS else _refuse(text)
     text = text.replace(" ", "")
     if kind == "float":
+        if re.match("-?0[0-9]", text):
+            # Protobuf takes it for an octal number, which no float is.
+            raise ValueError(text)
         number = float(text.rstrip("fF"))
         return number if math.isfinite(number) else _refuse(text)
     return _integer(text)

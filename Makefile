@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-corpus lint types wheel goldens bench clean
+.PHONY: help demo test test-core test-judged test-corpus fuzz fuzz-short lint types wheel goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -41,6 +41,16 @@ test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: mak
 
 JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \
 	WIO_THEANO1_PYTHON="$(abspath $(ENV)/theano-keras1/bin/python)" WIO_CACHE="$(abspath .cache)"
+
+# atheris beside the judges' environment, and not in it: only fuzzing needs it.
+FUZZ = cd tests && PYTHONPATH="$(abspath $(ENV)/fuzz)" TF_CPP_MIN_LOG_LEVEL=3 $(abspath $(ENV)/test/bin/python) -m fuzz.run
+MINUTES ?= 20
+
+fuzz: $(ENV)/fuzz/done ## the fuzzers: make fuzz MINUTES=20 (for each reader) READERS="onnx numpy"
+	$(FUZZ) --minutes $(MINUTES) --at-once $(JOBS) $(READERS)
+
+fuzz-short: $(ENV)/fuzz/done ## a few seconds of each fuzzer, as CI runs it
+	$(FUZZ) --minutes 0.1 --at-once $(JOBS)
 
 lint: $(ENV)/test/done ## ruff, format and rules
 	$(ENV)/test/bin/ruff check .
@@ -82,6 +92,9 @@ $(ENV)/test/done: pyproject.toml requirements/core.txt requirements/test.txt
 	@echo "setting up the test environment with TensorFlow and Keras in $(ENV)/test (minutes, once)"
 	@$(PYTHON) -m venv --clear $(ENV)/test && $(ENV)/test/bin/python $(PIP) -r requirements/test.txt \
 		&& $(ENV)/test/bin/python $(PIP) -e . && $(ENV)/test/bin/python -m compileall -q wio adapters && touch $@
+
+$(ENV)/fuzz/done: $(ENV)/test/done requirements/fuzz.txt
+	@rm -rf $(ENV)/fuzz && $(ENV)/test/bin/python $(PIP) --no-deps --target $(ENV)/fuzz -r requirements/fuzz.txt && touch $@
 
 $(ENV)/bench/done: pyproject.toml requirements/bench.txt
 	@echo "setting up wio and its peers in $(ENV)/bench (minutes, once)"

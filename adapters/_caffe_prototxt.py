@@ -120,6 +120,8 @@ class _Parser:
             self._step()
         if self._kind == "mark" and self._text == "[":
             self._step()
+            if not colon and self._text not in _CLOSING:
+                raise self._error(f"a message of {name} is due, or a colon before its values")
             values: list[Any] = []
             while not (self._kind == "mark" and self._text == "]"):
                 values.append(self._value(name, kind, depth))
@@ -148,7 +150,7 @@ class _Parser:
             while self._kind == "string":
                 quoted.append(self._step()[1])
             text = self._unquoted(quoted)
-        elif token == "minus":
+        elif token == "minus" and self._kind == "name":
             text = "-" + self._step()[1]
         elif token not in ("name", "number"):
             raise self._error(f"a value of {name} is due, not {text!r}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -185,6 +186,8 @@ def keras3(draw: Draw) -> Generated:
     """Models of Keras itself: a stack of layers drawn one by one, saved whole or as weights."""
     import keras
 
+    # Keras draws seeds of its own, which Hypothesis must not see.
+    before = random.getstate()
     layers, shape = keras.layers, (4, 4, 2)
     stack: list[Any] = [layers.Input(shape)]
     kinds = [
@@ -204,6 +207,7 @@ def keras3(draw: Draw) -> Generated:
         whole = draw(st.booleans())
         name = "m.keras" if whole else "m.weights.h5"
         [raw] = _written(lambda folder: (model.save if whole else model.save_weights)(folder / name), name)
+    random.setstate(before)
     return Generated(
         (b"\0" if whole else b"\2") + raw, {str(k): np.asarray(each) for k, each in enumerate(model.weights)}
     )
@@ -259,7 +263,7 @@ def caffe(draw: Draw) -> Generated:
             put = draw(st.sampled_from([cf.blob, cf.legacy, cf.unpacked, cf.double]))
             with np.errstate(invalid="ignore"):
                 values.append(array.astype("f8" if put is cf.double else "f4").reshape(-1))
-            blobs.append(put(array))
+                blobs.append(put(array))
         raw += cf.layer(f"layer{k}", "Unheard", ["data"], [f"layer{k}"], blobs)
     return Generated(b"\0" + raw, {str(k): each for k, each in enumerate(values)})
 

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-browser test-corpus test-servers faults lint types wheel audit lock goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-corpus test-servers faults fuzz fuzz-short lint types wheel audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -52,6 +52,16 @@ JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-kera
 
 faults: $(ENV)/core/done ## kill wio before every system call that changes a file, and N times at random: make faults N=500
 	$(ENV)/core/bin/python tests/faults.py --at-times $(or $(N),500) --seed $(or $(SEED),1)
+
+# atheris beside the judges' environment, and not in it: only fuzzing needs it.
+FUZZ = cd tests && PYTHONPATH="$(abspath $(ENV)/fuzz)" TF_CPP_MIN_LOG_LEVEL=3 $(abspath $(ENV)/test/bin/python) -m fuzz.run
+MINUTES ?= 20
+
+fuzz: $(ENV)/fuzz/done ## the fuzzers: make fuzz MINUTES=20 (for each reader) READERS="onnx numpy"
+	$(FUZZ) --minutes $(MINUTES) --at-once $(JOBS) $(READERS)
+
+fuzz-short: $(ENV)/fuzz/done ## a few seconds of each fuzzer, as CI runs it
+	$(FUZZ) --minutes 0.1 --at-once $(JOBS)
 
 lint: $(ENV)/test/done ## ruff, format and rules
 	$(ENV)/test/bin/ruff check .
@@ -114,6 +124,9 @@ $(ENV)/browser/done: pyproject.toml requirements/core.txt requirements/browser.t
 	@echo "setting up an environment for tests in a browser in $(ENV)/browser"
 	@$(PYTHON) -m venv --clear $(ENV)/browser && $(ENV)/browser/bin/python $(PIP) -r requirements/browser.txt \
 		&& $(ENV)/browser/bin/python $(PIP) -e . && touch $@
+
+$(ENV)/fuzz/done: $(ENV)/test/done requirements/fuzz.txt
+	@rm -rf $(ENV)/fuzz && $(ENV)/test/bin/python $(PIP) --no-deps --target $(ENV)/fuzz -r requirements/fuzz.txt && touch $@
 
 $(ENV)/bench/done: pyproject.toml requirements/bench.txt
 	@echo "setting up wio and its peers in $(ENV)/bench (minutes, once)"

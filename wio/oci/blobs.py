@@ -19,7 +19,8 @@ from wio.oci.connection import BrokenError, Connection
 from wio.user_folders import cache_folder
 
 CHUNK = 16 * 1024 * 1024
-_PIECE = 1024 * 1024
+# Of what has come when a connection breaks, less than a piece is lost.
+_PIECE = 64 * 1024
 # How often in a row a transfer may break off without a byte gained.
 _ATTEMPTS = 4
 _AGAIN = "the same command again goes on where it stopped"

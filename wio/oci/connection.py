@@ -63,9 +63,13 @@ class Connection:
 
     def location(self, answer: Any, asked: str) -> str:
         """Where an upload goes on. WioError if that is another place than this registry."""
-        told = str(urljoin(asked, answer.headers.get("Location", "")))
-        self.check_location(told)
-        return told
+        told = answer.headers.get("Location", "")
+        try:
+            joined = str(urljoin(asked, told)) if told else ""
+        except ValueError:
+            joined = str(told)
+        self.check_location(joined)
+        return joined
 
     def check_location(self, url: str) -> None:
         if not url.startswith(self._root):

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-corpus lint types wheel audit lock goldens bench clean
+.PHONY: help demo test test-core test-judged test-servers test-corpus lint types wheel audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -34,6 +34,9 @@ test-core: $(ENV)/core/done ## the tests that need no framework, where none can 
 test-judged: $(ENV)/test/done $(OLD_KERAS) ## the tests that real frameworks judge
 	@echo "== judged tests, in $(ENV)/test: the real frameworks say whether wio is right"
 	$(JUDGES) $(ENV)/test/bin/python $(PYTEST) -m judged $(ARGS)
+
+test-servers: $(ENV)/test/done ## the tests against real servers on loopback, which must be installed (docker-registry)
+	$(ENV)/test/bin/python -m pytest tests/servers $(ARGS)
 
 test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }

@@ -7,7 +7,8 @@ from pathlib import Path
 from wio.architectures.habit import is_habit, load_habit
 from wio.architectures.registry_file import file_name, load_architecture
 from wio.atomic import atomic_output
-from wio.errors import UsageError
+from wio.errors import FormatError, UsageError
+from wio.file_set import is_name
 from wio.plugins import registry_folders, user_registry
 
 
@@ -27,7 +28,10 @@ def add(path: Path, *, replace: bool = False) -> Path:
     UsageError if that id is described in another registry, or differently in the user's own and not to be replaced.
     """
     identity, habit = check(path)
-    inside = Path("dialects") / file_name(identity) if habit else Path(file_name(identity))
+    name = file_name(identity)
+    if not is_name(name) or name.startswith("."):
+        raise FormatError(f"{path.name}: the id {identity!r} gives no file name", remedy="letters, digits and -")
+    inside = Path("dialects", name) if habit else Path(name)
     own = user_registry()
     for folder in registry_folders():
         if folder != own and (folder / inside).exists():

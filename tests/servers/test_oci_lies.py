@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -348,6 +349,37 @@ def test_tokens_are_asked_for_what_each_request_needs(wio: Wio, vectors: Path, t
         model = Path(shutil.copy(vectors / "plain.wio", tmp_path / "model.wio"))
         wio.run("push", model, f"oci://{lies.host}/a/model:v1")
     assert state["uploaded"] == model.read_bytes() + b"{}" and state["scopes"] == ["pull", "push"]
+
+
+@pytest.mark.parametrize("where", ["/v2/", "/manifests/", "/token", "elsewhere"])
+def test_an_answer_without_end_is_not_taken_in(where: str, wio: Wio, raw: bytes, tmp_path: Path) -> None:
+    """A gigabyte would come, where a few bytes are expected."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> bool:
+        if where == "/token" and "/manifests/" in handler.path:
+            handler.send_response(401)
+            handler.send_header("WWW-Authenticate", f'Bearer realm="http://{lies.host}/token",service="x"')
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return True
+        leads_on = where == "elsewhere" and "/blobs/" in handler.path
+        if not leads_on and where not in handler.path:
+            return False
+        handler.send_response(307 if leads_on else 200)
+        handler.send_header("Location", "/v2/a/model/blobs/other")
+        handler.send_header("Content-Length", str(10**9))
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                handler.wfile.write(bytes(10**6))
+        handler.close_connection = True
+        return True
+
+    lies = honest(raw)
+    lies.answer = answer
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(wio, lies, tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 # --- what is no registry

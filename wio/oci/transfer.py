@@ -144,6 +144,8 @@ def pull(
             except (DigestError, FormatError):
                 part.unlink()
                 raise
+            except OSError as error:
+                raise WioError(f"writing {target} failed: {error.strerror or error}; nothing was changed") from None
             parts[target] = part
         _check_index(layers, targets, parts)
         for target, part in parts.items():

@@ -63,7 +63,7 @@ audit: $(ENV)/audit/done ## what users install with wio: by locked hashes, and b
 
 lock: $(ENV)/audit/done ## requirements/runtime.lock anew, from what pyproject.toml asks for
 	$(ENV)/audit/bin/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --extra oci --extra sign --extra verify --output-file requirements/runtime.lock pyproject.toml
+		--no-emit-trusted-host --all-extras --output-file requirements/runtime.lock pyproject.toml
 
 goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## record again what the old frameworks say of the large network (Python 3.7)
 	$(ENV)/test/bin/python tests/judges/record_inception_v4.py --work .cache/goldens --golden tests/goldens/inception_v4.json \

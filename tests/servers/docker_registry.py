@@ -34,8 +34,11 @@ class DockerRegistry:
 
 
 @contextlib.contextmanager
-def running(folder: Path, locked: bool = False) -> Iterator[DockerRegistry]:
-    """A registry that keeps what it has in ``folder``; a locked one asks for a name and a password."""
+def running(folder: Path, locked: bool = False, tls: tuple[Path, Path] | None = None) -> Iterator[DockerRegistry]:
+    """A registry that keeps what it has in ``folder``; a locked one asks for a name and a password.
+
+    ``tls`` are a certificate and its key, with which it speaks encrypted and not otherwise.
+    """
     program = shutil.which("docker-registry")
     if program is None:
         pytest.fail("docker-registry is not installed: apt-get install docker-registry")
@@ -44,7 +47,9 @@ def running(folder: Path, locked: bool = False) -> Iterator[DockerRegistry]:
     (folder / "registry.yml").write_text(
         "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
         f'storage: {{filesystem: {{rootdirectory: "{registry.folder}"}}}}\n'
-        f'http: {{addr: "0.0.0.0:{registry.port}", secret: "of the test"}}\n'
+        f'http: {{addr: "0.0.0.0:{registry.port}", secret: "of the test"'
+        + (f', tls: {{certificate: "{tls[0]}", key: "{tls[1]}"}}' if tls else "")
+        + "}\n"
         + (f'auth: {{htpasswd: {{realm: here, path: "{folder / "htpasswd"}"}}}}\n' if locked else "")
     )
     with (folder / "log").open("wb") as log:

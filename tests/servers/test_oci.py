@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from docker_registry import DockerRegistry, Wire
+from docker_registry import DockerRegistry, Wire, running
 from lying_registry import digest_of
 from wio_process import Wio
 
@@ -347,3 +348,33 @@ def test_outputs_that_cannot_be_are_refused(
     os.mkfifo(tmp_path / "fifo")
     wio.run("pull", one, "-o", tmp_path / "fifo", code=2)
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_encrypted_registries_are_held_to_their_certificate(
+    wio: Wio, model: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.0.0.0 leads here, and is spoken to as another machine: encrypted, with a certificate that is trusted."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate = folder / "certificate.pem"
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    made += ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:0.0.0.0"]
+    subprocess.run([*made, "-keyout", folder / "key.pem", "-out", certificate], check=True, capture_output=True)
+    with running(folder, tls=(certificate, folder / "key.pem")) as registry:
+        there = f"oci://0.0.0.0:{registry.port}/a/model:v1"
+        assert "certificate" in wio.run("push", model, there, code=2).stderr.lower()
+        wio.run("push", model, there, "--plain-http", code=2)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        wio.run("push", model, there)
+        wio.run("pull", there, "-o", tmp_path / "back.wio")
+    assert (tmp_path / "back.wio").read_bytes() == model.read_bytes()

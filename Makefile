@@ -44,7 +44,7 @@ test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: mak
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
 	$(JUDGES) WIO_CORPUS="$(abspath $(DATA))" $(ENV)/test/bin/python -m pytest tests/corpus $(ARGS)
 
-test-servers: $(ENV)/servers/done ## tests against real servers and engines on loopback: a Dask scheduler and its workers
+test-servers: $(ENV)/servers/done ## tests against real servers and engines on loopback: an OCI registry, a Dask scheduler and its workers
 	$(ENV)/servers/bin/python -m pytest tests/servers $(ARGS)
 
 JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \
@@ -81,7 +81,7 @@ audit: $(ENV)/audit/done ## what users install with wio: by locked hashes, and b
 
 lock: $(ENV)/audit/done ## requirements/runtime.lock anew, from what pyproject.toml asks for
 	$(ENV)/audit/bin/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --extra oci --extra sign --extra verify --output-file requirements/runtime.lock pyproject.toml
+		--no-emit-trusted-host --all-extras --output-file requirements/runtime.lock pyproject.toml
 
 goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## record again what the old frameworks say of the large network (Python 3.7)
 	$(ENV)/test/bin/python tests/judges/record_inception_v4.py --work .cache/goldens --golden tests/goldens/inception_v4.json \

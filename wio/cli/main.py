@@ -29,6 +29,7 @@ COMMANDS = {
     "replay": "wio.cli.replay",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
+    "completion": "wio.cli.completion",
 }
 
 _DESCRIPTION = """\

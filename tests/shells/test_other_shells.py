@@ -59,4 +59,4 @@ def test_man_shows_the_page() -> None:
     environment = {**os.environ, "MANWIDTH": "100", "MAN_KEEP_FORMATTING": ""}
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     assert done.stderr == ""
-    assert "wio export SRC" in done.stdout and "EXIT STATUS" in done.stdout
+    assert "wio export [OPTION ...] SRC" in done.stdout and "EXIT STATUS" in done.stdout

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-browser test-shells test-corpus lint types wheel docs goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-shells test-corpus lint types wheel docs audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -66,6 +66,13 @@ types: $(ENV)/test/done ## mypy, strict
 wheel: ## the built wheel alone in an empty environment: every module imports, `wio --help` runs, types hold
 	PYTHON="$(PYTHON)" sh tools/check_wheel.sh
 
+audit: $(ENV)/audit/done ## what users install with wio: by locked hashes, and by pip-audit where its database can be reached
+	PYTHON="$(PYTHON)" AUDIT="$(abspath $(ENV)/audit)" sh tools/audit.sh
+
+lock: $(ENV)/audit/done ## requirements/runtime.lock anew, from what pyproject.toml asks for
+	$(ENV)/audit/bin/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --extra oci --extra sign --extra verify --output-file requirements/runtime.lock pyproject.toml
+
 goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## record again what the old frameworks say of the large network (Python 3.7)
 	$(ENV)/test/bin/python tests/judges/record_inception_v4.py --work .cache/goldens --golden tests/goldens/inception_v4.json \
 		--tensorflow $(abspath $(ENV)/test/bin/python) --keras2-tensorflow $(abspath $(ENV)/tensorflow1/bin/python) \
@@ -93,6 +100,10 @@ $(ENV)/test/done: pyproject.toml requirements/core.txt requirements/test.txt
 	@echo "setting up the test environment with TensorFlow and Keras in $(ENV)/test (minutes, once)"
 	@$(PYTHON) -m venv --clear $(ENV)/test && $(ENV)/test/bin/python $(PIP) -r requirements/test.txt \
 		&& $(ENV)/test/bin/python $(PIP) -e . && $(ENV)/test/bin/python -m compileall -q wio adapters && touch $@
+
+$(ENV)/audit/done: requirements/audit.txt
+	@echo "setting up the tools of the audit in $(ENV)/audit"
+	@$(PYTHON) -m venv --clear $(ENV)/audit && $(ENV)/audit/bin/python $(PIP) -r requirements/audit.txt && touch $@
 
 $(ENV)/browser/done: pyproject.toml requirements/core.txt requirements/browser.txt
 	@echo "setting up an environment for tests in a browser in $(ENV)/browser"

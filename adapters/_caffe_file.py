@@ -18,8 +18,9 @@ from wio.errors import FormatError, printable
 
 LAYER, V1_LAYER = 100, 2
 BLOBS, V1_BLOBS = 7, 6
-# The deepest published networks have a few thousand layers.
-MOST_LAYERS = 50_000
+# The deepest published networks have a few thousand layers, and definitions of a few hundred KB.
+MOST_LAYERS, MOST_BLOBS = 20_000, 1000
+LARGEST_DEFINITION = 16 << 20
 # Fields of a file that is sniffed at; enough to know a network by.
 _SNIFFED = 400
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,80}")
@@ -100,6 +101,8 @@ class _Pieces:
         self._now = self.tail
 
     def keep(self, at: int, stop: int) -> None:
+        if len(self.head) + len(self.tail) + stop - at > LARGEST_DEFINITION:
+            raise WireError(f"a definition of more than {LARGEST_DEFINITION:,} bytes")
         self._now += self._data[at:stop]
 
 
@@ -115,6 +118,8 @@ def _layer(file: MappedFile, index: int, v1: bool, at: int, end: int) -> Layer:
                 if tag & 7 != LENGTH:
                     raise WireError(f"the field {blobs_field} at byte {value} is no blob")
                 spans.append((value, stop))
+                if len(spans) > MOST_BLOBS:
+                    raise WireError(f"more than {MOST_BLOBS} blobs")
                 pieces.split()
             elif v1 and tag >> 3 == 1:
                 raise WireError(

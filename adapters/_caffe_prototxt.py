@@ -18,20 +18,23 @@ from wio.adapters._tf_paths import shown
 from wio.errors import FormatError
 
 # The largest published definitions are a few hundred KB.
-LARGEST = 16 << 20
+LARGEST = 4 << 20
+# What a network has of one field, its layers first of all.
+MOST_VALUES = 20_000
 
 _TOKEN = re.compile(
     r"""(?P<skip>[\s]+|\#[^\n]*)
     |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
     |(?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?))
     |(?P<minus>-)
-    |(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    |(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')
     |(?P<mark>[{}<>\[\]:;,])""",
     re.VERBOSE,
 )
 _CLOSING = {"{": "}", "<": ">"}
 _BOOLS = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_ESCAPES = dict(zip(b"ntrabfv?\\'\"", b"\n\t\r\a\b\f\v?\\'\"", strict=True))
 
 
 def read_prototxt(path: Path) -> Message:
@@ -99,8 +102,17 @@ class _Parser:
             values = self._values(name, field.kind if field else None, depth)
             if field is not None:
                 found.setdefault(name, []).extend(values)
+                if len(found[name]) > MOST_VALUES:
+                    raise self._error(f"{name} stands there more than {MOST_VALUES:,} times")
             if self._kind == "mark" and self._text in ";,":
                 self._step()
+
+    def _unquoted(self, quoted: list[str]) -> str:
+        """Strings that stand side by side are one; escapes are bytes of its UTF-8, or characters."""
+        try:
+            return b"".join(_ESCAPE.sub(_escaped, each[1:-1].encode("utf-8")) for each in quoted).decode("utf-8")
+        except (KeyError, ValueError, OverflowError):
+            raise self._error(f"{' '.join(quoted)} is no text") from None
 
     def _values(self, name: str, kind: str | None, depth: int) -> list[Any]:
         colon = self._kind == "mark" and self._text == ":"
@@ -130,9 +142,10 @@ class _Parser:
         if kind in MESSAGES:
             raise self._error(f"{name} is a message")
         if token == "string":
-            text = _unquoted(text)
+            quoted = [text]
             while self._kind == "string":
-                text += _unquoted(self._step()[1])
+                quoted.append(self._step()[1])
+            text = self._unquoted(quoted)
         elif token == "minus":
             text = "-" + self._step()[1]
         elif token not in ("name", "number"):
@@ -145,8 +158,12 @@ class _Parser:
             raise self._error(f"{text!r} is no value of {name}") from None
 
 
-def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text[1:-1])
+def _escaped(found: re.Match[bytes]) -> bytes:
+    """The bytes of an escape: by number, of a character's UTF-8, or one of C's. KeyError or ValueError for another."""
+    octal, hexadecimal, short, long, mark = found.groups()
+    if short or long:
+        return chr(int(short or long, 16)).encode("utf-8")
+    return bytes([_ESCAPES[mark[0]] if mark else int(octal, 8) if octal else int(hexadecimal, 16)])
 
 
 def _typed(kind: str, token: str, text: str) -> Any:

@@ -1,75 +1,76 @@
 """HDF5 as a container of attributes and arrays, read without following what a hostile file may point to.
 
 Soft and external links, external storage and virtual datasets are refused: h5py resolves them in silence, and with
-them a weight file reads any file of its user (CVE-2026-1669, tf-keras#921).
+them a weight file reads any file of its user (CVE-2026-1669, tf-keras#921). libhdf5 is given no file whose structure
+was not checked before.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
-import re
-import struct
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wio.adapters._hdf5_structure import check_structure
+from wio.adapters._mapped_files import MappedFile
 from wio.dtypes import DType, dtype_of
-from wio.errors import FormatError
+from wio.errors import FormatError, printable
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
-# Deflate cannot do better than 1032:1 (zlib, "Maximum Compression Factor"); more is a file that lies.
-_MAX_RATIO = 1032
-_SMALL = 64 << 20
-_MOST_SCANNED = 256 << 20
-# A heap's signature, version 1 and three reserved bytes; its objects' index, reference count, reserved bytes and size.
-_HEAP = b"GCOL\x01\0\0\0"
-_HEAP_OBJECT = struct.Struct("<H6xQ")
+# What h5py raises over a file that is not sound.
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
-def refuse_endless_heaps(data: Any, name: str) -> None:
-    """Refuses a global heap, which holds the text of attributes, with a free object of no size.
-
-    libhdf5 1.14.6 walks it forever, where no exception can end it (HDF5 File Format Specification 3.0, III.E). Larger
-    files than ``_MOST_SCANNED`` are not looked through.
-    """
-    size = len(data)
-    for found in _heaps(data) if size <= _MOST_SCANNED else ():
-        at = found + 16
-        end = min(size, found + int.from_bytes(data[found + 8 : found + 16], "little"))
-        while at + 16 <= end:
-            number, length = _HEAP_OBJECT.unpack(data[at : at + 16])
-            if number == 0 and length == 0:
-                raise FormatError(f"{name}: a global heap of it is damaged: it has no end")
-            at += length if number == 0 else 16 + (length + 7) // 8 * 8
+# Files whose structure was found sound: adapters look at a file in turn, each for itself.
+_SOUND: set[tuple[int, ...]] = set()
+_SETTLED = 2_000_000_000
 
 
-def _heaps(data: Any) -> Iterator[int]:
-    """Where heaps begin. A mapped file finds them ten times as fast as a pattern does."""
-    if not isinstance(data, mmap.mmap):
-        yield from (found.start() for found in re.finditer(re.escape(_HEAP), data))
-        return
-    found = data.find(_HEAP)
-    while found >= 0:
-        yield found
-        found = data.find(_HEAP, found + 1)
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What changes with a file's contents; None for one that changed too lately for the clock to tell it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if time.time_ns() - found.st_ctime_ns < _SETTLED:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class H5File:
     """An HDF5 file open for reading. Raises FormatError for what is not there, not sound or not safe."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.name
+        data = MappedFile(path).view
+        identity = _identity(path)
+        self._open(path, data, known=identity in _SOUND)
+        if identity is not None:
+            _SOUND.add(identity)
+
+    def _open(self, source: Any, data: memoryview, *, known: bool = False) -> None:
+        """Opens a file, or a buffer as one, once its structure is known to be sound."""
         import h5py
 
-        self.name = path.name
-        self._path = path
-        self._map: mmap.mmap | None = None
+        self._data = data
+        if not known:
+            try:
+                check_structure(data)
+            except FormatError as error:
+                message = f"{self.name}: not a sound HDF5 file: {error.message}"
+                raise FormatError(message, remedy=error.remedy) from None
+        with self.sound("the file"):
+            self._file = h5py.File(source, "r")
+
+    @contextmanager
+    def sound(self, what: str) -> Iterator[None]:
+        """Turns whatever h5py raises over a damaged part of the file into a FormatError that names the part."""
         try:
-            if path.stat().st_size:
-                refuse_endless_heaps(self.mapped(), self.name)
-            self._file = h5py.File(path, "r")
-        except OSError as error:
-            raise FormatError(f"{self.name}: not a sound HDF5 file: {error}") from None
+            yield
+        except _DAMAGED as error:
+            raise FormatError(f"{self.name}: {what} is damaged: {printable(str(error))[:200]}") from None
 
     def node(self, path: str) -> Any:
         """The group or dataset at a path, every step of it a hard link."""
@@ -82,13 +83,20 @@ class H5File:
                 if link is not None and not isinstance(link, h5py.HardLink):
                     raise FormatError(f"{self.name}: {path!r} is a link to elsewhere, which wio does not follow")
                 node = node[part]
-            except (KeyError, ValueError, RuntimeError, OSError, AttributeError, TypeError):
+            except _DAMAGED:
                 raise FormatError(f"{self.name}: {path!r} is not there or is damaged") from None
         return node
 
     def has(self, path: str) -> bool:
         try:
             self.node(path)
+        except FormatError:
+            return False
+        return True
+
+    def is_group(self, path: str) -> bool:
+        try:
+            self.group(path)
         except FormatError:
             return False
         return True
@@ -110,24 +118,44 @@ class H5File:
             raise FormatError(f"{self.name}: {path!r} is no array")
         return Dataset(self, path, node)
 
-    def mapped(self) -> mmap.mmap:
+    def mapped(self) -> memoryview:
         """The whole file, mapped read-only."""
-        if self._map is None:
-            with self._path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return self._map
+        return self._data
+
+    def members(self, path: str) -> list[str]:
+        """The names of what a group holds."""
+        group = self.group(path)
+        with self.sound(repr(path)):
+            return list(group)
+
+    def attribute_names(self, path: str) -> list[str]:
+        return self._names_of(self.group(path), path)
+
+    def _names_of(self, node: Any, path: str) -> list[str]:
+        with self.sound(f"an attribute of {printable(path or '/')!r}"):
+            return list(node.attrs)
+
+    def value(self, path: str, name: str) -> Any:
+        """The value of an attribute of a group as h5py gives it; None if it has no such attribute."""
+        group = self.group(path)
+        with self.sound(f"attribute {name!r} of {printable(path)!r}"):
+            return group.attrs.get(name)
 
     def attributes(self, path: str) -> dict[str, Any]:
         """The attributes of a group as JSON-able values that :func:`write_attribute` turns back into the same ones."""
-        group = self.group(path)
-        return {name: self._attribute(group, path, name) for name in group.attrs}
+        return self.attributes_of(self.group(path), path)
+
+    def attributes_of(self, node: Any, path: str) -> dict[str, Any]:
+        """The same, of a group or an array."""
+        return {name: self._attribute(node, path, name) for name in self._names_of(node, path)}
 
     def text_type(self, path: str, name: str) -> str | None:
         """How an attribute stores text, ``ascii-variable`` or ``utf-8-12``; None if it holds none or is not there."""
         import h5py
 
         attributes = self.group(path).attrs
-        kind = h5py.check_string_dtype(attributes.get_id(name).dtype) if name in attributes else None
+        with self.sound(f"attribute {name!r} of {printable(path)!r}"):
+            kind = h5py.check_string_dtype(attributes.get_id(name).dtype) if name in attributes else None
         return None if kind is None else f"{kind.encoding}-{kind.length or 'variable'}"
 
     def strings(self, path: str, name: str) -> list[str] | None:
@@ -135,22 +163,21 @@ class H5File:
 
         Source: keras >= 2.1.5, ``engine/saving.py``, ``load_attributes_from_hdf5_group``.
         """
-        attributes = self.group(path).attrs
+        attributes = set(self.attribute_names(path))
         if name in attributes:
-            return self._string_list(attributes, path, name)
+            return self._string_list(path, name)
         found: list[str] = []
         k = 0
         while f"{name}{k}" in attributes:
-            found += self._string_list(attributes, path, f"{name}{k}")
+            found += self._string_list(path, f"{name}{k}")
             k += 1
         return found if k else None
 
-    def _string_list(self, attributes: Any, path: str, name: str) -> list[str]:
+    def _string_list(self, path: str, name: str) -> list[str]:
+        listed = self.value(path, name)
         try:
-            return [
-                item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in attributes[name].tolist()
-            ]
-        except (OSError, AttributeError, TypeError, ValueError):
+            return [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in listed.tolist()]
+        except (AttributeError, TypeError, ValueError):
             raise FormatError(f"{self.name}: attribute {name!r} of {path!r} is no list of names") from None
 
     def _attribute(self, group: Any, path: str, name: str) -> Any:
@@ -161,7 +188,7 @@ class H5File:
             identity = group.attrs.get_id(name)
             kind = h5py.check_string_dtype(identity.dtype)
             value = group.attrs[name]
-        except (OSError, TypeError, ValueError, KeyError):
+        except _DAMAGED:
             raise FormatError(f"{self.name}: attribute {name!r} of {path!r} cannot be read") from None
         if isinstance(value, h5py.Empty):
             return {"type": "empty", "value": None}
@@ -182,38 +209,44 @@ class Dataset:
 
     def __init__(self, file: H5File, path: str, node: Any) -> None:
         self._file, self._node, self._what = file, node, f"{file.name}: {path!r}"
-        try:
-            self._offset = node.id.get_offset()
-            stored = node.id.get_storage_size()
-            if node.is_virtual or node.external:
-                raise FormatError(f"{self._what} keeps its values in another file, which wio does not read")
+        with file.sound(repr(path)):
             if node.shape is None:
                 raise FormatError(f"{self._what} holds nothing")
             self.shape: tuple[int, ...] = tuple(node.shape)
             self._native = node.dtype.newbyteorder("<")
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
-            raise FormatError(f"{self._what} is damaged: {error}") from None
+            self._place = plain_place(node)
+        if self._native.kind not in "biufc":
+            raise FormatError(f"{self._what} holds {node.dtype}, which no weights are")
         import numpy as np
 
         self.dtype: DType = dtype_of(np.empty(0, self._native))
-        size = math.prod(self.shape) * self._native.itemsize
-        if size > _SMALL and size > _MAX_RATIO * stored:
-            raise FormatError(f"{self._what} declares {size:,} bytes and stores {stored:,}: no compression does that")
-        self._size = size
 
     def load(self) -> Any:
         """The array: a view of the mapped file where HDF5 stores it plain, else read and uncompressed."""
         import numpy as np
 
-        if self._offset is not None and self._size and self._node.dtype == self._native and self._native.kind != "O":
+        if self._place is not None:
             mapped = self._file.mapped()
-            if self._offset + self._size > len(mapped):
-                raise FormatError(f"{self._what} reaches beyond the end of the file")
-            return np.frombuffer(mapped, self._native, math.prod(self.shape), self._offset).reshape(self.shape)
+            return np.frombuffer(mapped, self._native, math.prod(self.shape), self._place).reshape(self.shape)
         try:
             return np.ascontiguousarray(self._node[()], self._native).reshape(self.shape)
-        except (OSError, RuntimeError, MemoryError) as error:
+        except _DAMAGED as error:
             raise FormatError(f"{self._what} cannot be read: {error}") from None
+
+
+def plain_place(node: Any) -> int | None:
+    """Where the file has the values of an array, if they stand there byte for byte as NumPy has them, little-endian.
+
+    A number may have fewer bits than bytes, or another exponent: h5py then names the NumPy type that its values fit.
+    """
+    import h5py
+
+    native = node.dtype.newbyteorder("<")
+    place = node.id.get_offset()
+    if place is None or not node.size or node.id.get_storage_size() != node.size * native.itemsize:
+        return None
+    opaque = native.kind == "V" and native.names is None
+    return int(place) if opaque or node.id.get_type() == h5py.h5t.py_create(native, logical=True) else None
 
 
 def write_attribute(group: Any, name: str, document: Mapping[str, Any]) -> None:

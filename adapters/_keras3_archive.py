@@ -7,7 +7,6 @@ members. Keras stores members as they are; one that somebody compressed again is
 from __future__ import annotations
 
 import io
-import mmap
 import struct
 import zipfile
 import zlib
@@ -16,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from wio.adapters._zip import directory_of
 from wio.errors import DigestError, FormatError, printable
+from wio.mapping import map_file
 
 MAGIC = b"PK\x03\x04"
 CONFIG, METADATA = "config.json", "metadata.json"
@@ -34,9 +35,8 @@ def looks_like_keras(path: Path) -> bool:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 return False
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-    except (*_UNSOUND, NotImplementedError):
+        names = {entry.filename for entry in directory_of(path, path.name)}
+    except (OSError, FormatError):
         return False
     return CONFIG in names and bool(names & {WEIGHTS, WEIGHTS_NPZ})
 
@@ -46,11 +46,11 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
+        entries = directory_of(path, self.name)
         with self._sound("not a sound zip archive"):
             with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._map = map_file(file.fileno())
             self._zip = zipfile.ZipFile(path)
-            entries = self._zip.infolist()
         self._check_names([entry.filename for entry in entries])
         self._starts = {entry.filename: self._start(entry) for entry in entries}
         self._refuse_overlaps(entries)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wio.adapters._hdf5 import MAGIC
+from wio.adapters._hdf5_structure import MAGIC
 from wio.adapters._keras3_archive import CONFIG, METADATA, WEIGHTS, WEIGHTS_NPZ, Archive, looks_like_keras
 from wio.adapters._keras3_archive import MAGIC as ZIP_MAGIC
 from wio.adapters._keras3_config import CONTAINERS, LAYERS, LAYERS_2_13, Config, Place
@@ -29,16 +29,22 @@ _NOT_TRAINED = ("batch_norm.mean", "batch_norm.variance")
 _LARGEST_MEMBER = 64 << 20
 
 
-def is_keras3(path: Path) -> bool:
-    """Whether a regular file is a ``.keras``, a ``.weights.h5`` or a sharded ``.weights.json`` of Keras 3."""
+def score(path: Path) -> int:
+    """20 for a ``.keras``, a ``.weights.h5`` or a sharded ``.weights.json`` of Keras 3, 0 for anything else.
+
+    1 for an HDF5 file that is not sound: no adapter can read it, and this one says why.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(len(MAGIC))
-        if head == MAGIC:
-            return _looks_like_weights(path)
     except (OSError, ValueError):
-        return False
-    return looks_like_keras(path) if head.startswith(ZIP_MAGIC) else looks_sharded(path)
+        return 0
+    if head == MAGIC:
+        try:
+            return 20 if _looks_like_weights(WeightsFile(path)) else 0
+        except FormatError:
+            return 1
+    return 20 if (looks_like_keras if head.startswith(ZIP_MAGIC) else looks_sharded)(path) else 0
 
 
 def read_keras3(path: Path) -> Bundle:
@@ -74,19 +80,15 @@ def _head(path: Path) -> bytes:
         raise FormatError(f"{path.name}: cannot be read: {getattr(error, 'strerror', error)}") from None
 
 
-def _looks_like_weights(path: Path) -> bool:
+def _looks_like_weights(file: WeightsFile) -> bool:
     """Whether an HDF5 file has groups ``vars`` as Keras 3 has them, and no list of layers as Keras 1 and 2 do."""
-    try:
-        file = WeightsFile(path)
-        root = file.group("/")
-        if any(name.startswith("layer_names") for name in root.attrs) or "model_weights" in root:
-            return False
-        if any(name in root for name in (LAYERS, LAYERS_2_13, VARS)):
-            return all(name not in root or file.has(name) for name in (LAYERS, LAYERS_2_13, VARS))
-        # A subclassed model of before 3.6 without variables of its own: its layers are groups named by attribute.
-        return any(file.has(f"{name}/{VARS}") for name in list(root)[:1000])
-    except (FormatError, OSError, RuntimeError, ValueError, KeyError, TypeError):
+    members = file.members("/")
+    if any(name.startswith("layer_names") for name in file.attribute_names("/")) or "model_weights" in members:
         return False
+    if any(name in members for name in (LAYERS, LAYERS_2_13, VARS)):
+        return all(name not in members or file.has(name) for name in (LAYERS, LAYERS_2_13, VARS))
+    # A subclassed model of before 3.6 without variables of its own: its layers are groups named by attribute.
+    return any(file.has(f"{name}/{VARS}") for name in members[:1000])
 
 
 def _read_archive(path: Path) -> Bundle:

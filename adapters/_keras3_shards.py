@@ -14,6 +14,8 @@ from typing import Any
 
 from wio.adapters._keras3_tree import Tree, Variable, WeightsFile
 from wio.errors import FormatError, printable
+from wio.safetensors_header import parse_json
+from wio.shard_index import split
 
 MAP = ".weights.json"
 _LARGEST = 100 << 20
@@ -61,16 +63,8 @@ def read_shards(path: Path) -> Tree:
 
 def shards_of(path: Path, sizes: Mapping[str, int], most: int) -> dict[str, list[str]]:
     """Which variables each shard holds, in order: at most ``most`` bytes, or one variable that is larger."""
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for variable, size in sizes.items():
-        if shards[-1] and filled + size > most:
-            shards.append([])
-            filled = 0
-        shards[-1].append(variable)
-        filled += size
     base = path.name.removesuffix(MAP)
-    return {f"{base}_{k:05}.weights.h5": held for k, held in enumerate(shards)}
+    return {f"{base}_{k:05}.weights.h5": held for k, held in enumerate(split(sizes, most) or [[]])}
 
 
 def map_of(shards: Mapping[str, list[str]], total: int) -> str:
@@ -103,11 +97,9 @@ def _weight_map(path: Path) -> dict[str, list[str]]:
     try:
         if path.stat().st_size > _LARGEST:
             raise FormatError(f"{path.name}: larger than a weight map can be")
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes(), path.name)
     except OSError as error:
         raise FormatError(f"{path.name}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise FormatError(f"{path.name}: no JSON") from None
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict):
         raise FormatError(f"{path.name}: no weight_map: not the index of sharded weights")

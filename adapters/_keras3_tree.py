@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wio.adapters._hdf5 import H5File, refuse_endless_heaps
+from wio.adapters._hdf5 import H5File, plain_place
 from wio.adapters._keras3_archive import BufferFile, Member
 from wio.dtypes import DTYPES, DType, dtype_of
 from wio.encodings import from_bytes
@@ -20,10 +20,6 @@ from wio.errors import FormatError, printable
 
 VARS = "vars"
 MAX_DEPTH = 64
-_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
-# Keras 3.15 safe_get_h5_dataset: what declares far more than it stores is a shape bomb. Deflate ends at 1032:1.
-_SMALL, _MAX_RATIO = 64 << 20, 1032
-# Looking through more than this would take longer than listing a file may.
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +76,10 @@ class WeightsFile(H5File):
         if member is None:
             super().__init__(path)
             return
-        import h5py
-
         self.name = member.what
-        refuse_endless_heaps(member.data, self.name)
-        try:
-            self._file = h5py.File(BufferFile(member.data), "r")
-        except _DAMAGED as error:
-            raise FormatError(f"{self.name}: not a sound HDF5 file: {error}") from None
+        self._open(BufferFile(member.data), member.data)
 
-    def mapped(self) -> Any:
+    def mapped(self) -> memoryview:
         """The bytes of the HDF5 file, held against their checksum where the archive has one."""
         if self._member is None:
             return super().mapped()
@@ -107,18 +97,14 @@ class WeightsFile(H5File):
         while waiting:
             path = waiting.pop()
             node = self.node(path)
-            try:
+            with self.sound(repr(printable(path))):
                 address = int(h5py.h5o.get_info(node.id).addr)
                 names = sorted(node, key=_by_number) if isinstance(node, h5py.Group) else []
-                for name in names:
-                    name.encode("utf-8")
-            except _DAMAGED:
-                raise FormatError(f"{self.name}: {printable(path)!r} is damaged") from None
             if address in seen or path.count("/") >= MAX_DEPTH:
                 raise FormatError(f"{self.name}: {printable(path)!r} is reached twice or lies too deep")
             seen.add(address)
             if isinstance(node, h5py.Group):
-                groups[path] = self._attributes_of(node, path)
+                groups[path] = self._sorted_attributes(node, path)
                 waiting += [f"{path}/{name}".lstrip("/") for name in reversed(names)]
             elif isinstance(node, h5py.Dataset):
                 variables.append(self._variable(node, path))
@@ -129,51 +115,35 @@ class WeightsFile(H5File):
             self.mapped()
         return Tree(groups, tuple(variables))
 
-    def _attributes_of(self, node: Any, path: str) -> dict[str, Any]:
-        try:
-            names = sorted(node.attrs)
-        except _DAMAGED:
-            raise FormatError(f"{self.name}: the attributes of {printable(path)!r} are damaged") from None
-        return {name: self._attribute(node, path, name) for name in names}
+    def _sorted_attributes(self, node: Any, path: str) -> dict[str, Any]:
+        return dict(sorted(self.attributes_of(node, path).items()))
 
     def _variable(self, node: Any, path: str) -> Variable:
         import numpy as np
 
         what = f"{self.name}: {printable(path)!r}"
-        attributes = self._attributes_of(node, path)
-        try:
-            if node.is_virtual or node.external:
-                raise FormatError(f"{what} keeps its values in another file, which wio does not read")
+        attributes = self._sorted_attributes(node, path)
+        with self.sound(repr(printable(path))):
             if node.shape is None:
                 raise FormatError(f"{what} holds nothing")
             shape: tuple[int, ...] = tuple(int(size) for size in node.shape)
             stored: np.dtype[Any] = node.dtype
-            offset, held = node.id.get_offset(), node.id.get_storage_size()
-        except _DAMAGED as error:
-            raise FormatError(f"{what} is damaged: {error}") from None
+            place = plain_place(node)
         dtype = _dtype(what, stored, attributes)
         size = math.prod(shape) * stored.itemsize
-        if size > _SMALL and size > _MAX_RATIO * held:
-            raise FormatError(f"{what} declares {size:,} bytes and stores {held:,}: no compression does that")
-        plain = offset is not None and size > 0 and stored.newbyteorder("<") == stored and held == size
 
         def raw() -> memoryview:
-            data = self.mapped()
-            if offset < 0 or offset + size > len(data):
-                raise FormatError(f"{what} reaches beyond the end of the file")
-            return memoryview(data)[offset : offset + size]
+            return self.mapped()[place or 0 : (place or 0) + size]
 
         def load() -> Any:
-            if plain:
+            if place is not None:
                 return from_bytes(raw(), dtype, shape)
             self.mapped()
-            try:
+            with self.sound(repr(printable(path))):
                 array = np.ascontiguousarray(node[()], stored.newbyteorder("<")).reshape(shape)
-            except _DAMAGED as error:
-                raise FormatError(f"{what} cannot be read: {error}") from None
             return array.view(dtype.numpy)
 
-        return Variable(path, dtype, shape, load, raw if plain else None, attributes)
+        return Variable(path, dtype, shape, load, raw if place is not None else None, attributes)
 
 
 def _dtype(what: str, stored: Any, attributes: Mapping[str, Any]) -> DType:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wio.adapters._hdf5 import write_attribute
+from wio.adapters._hdf5_places import new_dataset, write_values
 from wio.adapters._keras3_archive import WEIGHTS
 from wio.adapters._keras3_shards import MAP, map_of, shards_of
 from wio.adapters._keras3_target import FACTS, NEEDS_TEMPLATE, TEMPLATE_REMEDY
@@ -18,6 +19,8 @@ from wio.adapters._keras3_tree import VARS
 from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem, UsageError, WioError
+from wio.lazy import np
+from wio.placed_writer import Placed
 from wio.roles import NOT_WEIGHTS
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -97,19 +100,21 @@ def _write_shards(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Te
 def _write_tree(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     import h5py
 
+    placed: list[Placed] = []
     with h5py.File(path, "w", libver=("earliest", "v108")) as file:
         for name, attributes in facts["groups"].items():
             group = file.require_group(name) if name else file
             for attribute, document in attributes.items():
                 write_attribute(group, attribute, document)
         for name, tensor in tensors.items():
-            array = tensor.numpy()
-            if array.dtype.kind not in "biufc":
+            dtype = tensor.dtype.numpy
+            if dtype.kind not in "biufc":
                 # HDF5 has no type for these; Keras keeps their bytes, and the dtype in an attribute.
-                array = array.view(f"V{array.dtype.itemsize}")
-            dataset = file.create_dataset(name, data=array, track_times=False)
+                dtype = np.dtype(f"V{dtype.itemsize}")
+            dataset = new_dataset(file, name, tensor, dtype, placed)
             for attribute, document in facts["variables"][name].get("attributes", {}).items():
                 write_attribute(dataset, attribute, document)
+    write_values(path, placed)
 
 
 def _write_archive(path: Path, members: list[Mapping[str, str]], weights: Path) -> None:

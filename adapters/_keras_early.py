@@ -24,10 +24,9 @@ def numbered_names(file: H5File) -> dict[str, list[str]] | None:
 
     Raises FormatError where a number is not that of the groups or arrays that are there.
     """
-    root = file.group("/")
-    if LAYERS in root.attrs:
+    if LAYERS in file.attribute_names("/"):
         layers = [f"layer_{k}" for k in range(_number(file, "/", LAYERS))]
-    elif GRAPH in root and file.has(GRAPH) and PARAMS in getattr(file.node(GRAPH), "attrs", ()):
+    elif file.is_group(GRAPH) and PARAMS in file.attribute_names(GRAPH):
         layers = [GRAPH]
     else:
         return None
@@ -36,12 +35,11 @@ def numbered_names(file: H5File) -> dict[str, list[str]] | None:
 
 def _number(file: H5File, path: str, name: str) -> int:
     """An attribute that counts the members of its group."""
-    group = file.group(path)
     try:
-        found = int(group.attrs[name])
-    except (OSError, KeyError, TypeError, ValueError):
+        found = int(file.value(path, name))
+    except (TypeError, ValueError, OverflowError):
         raise FormatError(f"{file.name}: {path!r} has no {name} that is a number") from None
-    there = sum(member.startswith("layer_" if name == LAYERS else "param_") for member in group)
+    there = sum(member.startswith("layer_" if name == LAYERS else "param_") for member in file.members(path))
     if found != there:
         raise FormatError(f"{file.name}: {path!r} says {name} = {found}, and holds {there}")
     return found

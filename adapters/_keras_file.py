@@ -63,13 +63,12 @@ def sniffed_backend(path: Path) -> tuple[bool, str | None]:
 
 def root_of(file: H5File) -> str:
     """The group that lists the layers: ``model_weights`` in a full model, the file itself in a weights file."""
-    attributes = file.group("/").attrs
-    listed = any(name.startswith("layer_names") for name in attributes)
+    listed = any(name.startswith("layer_names") for name in file.attribute_names("/"))
     return "/" if listed or not file.has(WEIGHTS) else WEIGHTS
 
 
 def text_attribute(file: H5File, group: str, name: str) -> str | None:
-    value = file.group(group).attrs.get(name)
+    value = file.value(group, name)
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else None
 
 

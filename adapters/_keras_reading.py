@@ -23,6 +23,7 @@ from wio.adapters._keras_file import (
 )
 from wio.adapters._keras_graph import batch_norms
 from wio.adapters._keras_writer import DECLARATIONS
+from wio.adapters._mapped_files import MappedFile
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, LayoutError, WioError
 from wio.layout import Layout
@@ -277,11 +278,10 @@ def _matched(declared: DeclaredLayer | None, weight_names: Sequence[str], named:
 
 
 def _small_text(path: Path) -> str:
+    file = MappedFile(path)
+    if file.size > _LARGEST_CONFIG:
+        raise FormatError(f"{path.name}: larger than a model's JSON can be")
     try:
-        if path.stat().st_size > _LARGEST_CONFIG:
-            raise FormatError(f"{path.name}: larger than a model's JSON can be")
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise FormatError(f"{path.name}: cannot be read: {error.strerror}") from None
+        return bytes(file.view).decode("utf-8")
     except UnicodeDecodeError:
         raise FormatError(f"{path.name}: is no text") from None

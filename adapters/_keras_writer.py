@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import write_attribute
-from wio.atomic import atomic_output, kept_synced
+from wio.adapters._hdf5_places import new_dataset, write_values
+from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor
 from wio.errors import WioError
-from wio.read_ahead import read_ahead
+from wio.placed_writer import Placed
 from wio.recurrent import KEY
 
 # keras 2.1.5 engine/topology.py: HDF5_OBJECT_HEADER_LIMIT; larger attributes are split into name0, name1, ...
@@ -29,51 +29,51 @@ def write_keras(path: Path, bundle: Bundle) -> None:
     """
     import h5py
 
+    placed: list[Placed] = []
+    with atomic_output(path) as temporary:
+        with h5py.File(temporary, "w", libver=("earliest", "v108")) as file:
+            _write_tree(file, bundle, placed)
+        write_values(temporary, placed)
+
+
+def _write_tree(file: Any, bundle: Bundle, placed: list[Placed]) -> None:
+    """Groups, attributes and empty datasets; where the values of these go is added to ``placed``."""
     facts = bundle.metadata["keras"]
     optimizer = {name: [t for t in bundle.values() if t.layer == name] for name in facts["optimizer"]}
-    in_order = [bundle[name] for layer in bundle.metadata["layers"] for name in layer["tensors"]]
-    in_order += [tensor for tensors in optimizer.values() for tensor in tensors]
-    with (
-        atomic_output(path) as temporary,
-        h5py.File(temporary, "w", libver=("earliest", "v108")) as file,
-        kept_synced(temporary),
-        closing(read_ahead(in_order)) as values,
-    ):
-        root = file.create_group("model_weights") if facts["full_model"] else file
-        for layer in bundle.metadata["layers"]:
-            group = root.require_group(layer["name"])
-            _write_arrays(group, values, layer["stored_as"])
-            if facts["family"] == "0.3":
-                group.attrs[early.PARAMS] = len(layer["tensors"])
-            else:
-                _write_names(group, "weight_names", layer["stored_as"], facts)
-        listed = [layer["name"] for layer in bundle.metadata["layers"] if not layer.get("unlisted")]
-        if facts["family"] != "0.3":
-            _write_names(root, "layer_names", listed, facts)
-        elif listed != [early.GRAPH]:
-            root.attrs[early.LAYERS] = len(listed)
-        for name, tensors in optimizer.items():
-            stored = [(t.origin or t.name).removeprefix(f"{name}/") for t in tensors]
-            group = file.require_group(name)
-            _write_arrays(group, values, stored)
-            _write_names(group, "weight_names", stored, facts)
-        for name, attributes in facts["attributes"].items():
-            for attribute, document in attributes.items():
-                write_attribute(file[name], attribute, document)
-        if not facts["full_model"]:
-            _write_declarations(file, bundle)
+    root = file.create_group("model_weights") if facts["full_model"] else file
+    for layer in bundle.metadata["layers"]:
+        group = root.require_group(layer["name"])
+        _new_datasets(group, [bundle[name] for name in layer["tensors"]], layer["stored_as"], placed)
+        if facts["family"] == "0.3":
+            group.attrs[early.PARAMS] = len(layer["tensors"])
+        else:
+            _write_names(group, "weight_names", layer["stored_as"], facts)
+    listed = [layer["name"] for layer in bundle.metadata["layers"] if not layer.get("unlisted")]
+    if facts["family"] != "0.3":
+        _write_names(root, "layer_names", listed, facts)
+    elif listed != [early.GRAPH]:
+        root.attrs[early.LAYERS] = len(listed)
+    for name, tensors in optimizer.items():
+        stored = [(t.origin or t.name).removeprefix(f"{name}/") for t in tensors]
+        group = file.require_group(name)
+        _new_datasets(group, tensors, stored, placed)
+        _write_names(group, "weight_names", stored, facts)
+    for name, attributes in facts["attributes"].items():
+        for attribute, document in attributes.items():
+            write_attribute(file[name], attribute, document)
+    if not facts["full_model"]:
+        _write_declarations(file, bundle)
 
 
-def _write_arrays(group: Any, values: Generator[tuple[Tensor, Any], None, None], stored_as: Sequence[str]) -> None:
-    """The next tensors, as many as there are names for them."""
-    for stored in stored_as:
-        tensor, array = next(values)
-        if array.dtype.kind not in "biufc":
+def _new_datasets(group: Any, tensors: Iterable[Tensor], stored_as: Sequence[str], placed: list[Placed]) -> None:
+    for tensor, stored in zip(tensors, stored_as, strict=True):
+        dtype = tensor.dtype.numpy
+        if dtype.kind not in "biufc":
             raise WioError(
                 f"{tensor.name}: Keras HDF5 files hold no {tensor.dtype}",
                 remedy=f"leave it out with --drop '{tensor.name}'",
             )
-        group.create_dataset(stored, data=array, track_times=False)
+        new_dataset(group, stored, tensor, dtype, placed)
 
 
 def _write_names(group: Any, attribute: str, names: Sequence[str], facts: Mapping[str, Any]) -> None:

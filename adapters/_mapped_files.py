@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wio.adapters._tf_paths import shown
 from wio.errors import FormatError
 from wio.lazy import np
+from wio.mapping import map_file, shrunk
 
 if TYPE_CHECKING:
     Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -56,29 +57,36 @@ class MappedFile:
         self.path = path
         descriptor = open_regular(path)
         try:
-            self.size = os.fstat(descriptor).st_size
             # An empty file cannot be mapped.
-            self._map = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_READ) if self.size else None
+            self._map = map_file(descriptor) if os.fstat(descriptor).st_size else None
         except (OSError, ValueError, OverflowError) as error:
             raise FormatError(f"{self}: cannot be mapped: {_reason(error)}") from None
         finally:
             os.close(descriptor)
         self.view = memoryview(self._map if self._map is not None else b"")
+        self.size = len(self.view)
 
     def __str__(self) -> str:
         return shown(self.path)
 
     def array(self, start: int, stop: int) -> Bytes:
         """Bytes ``start`` to ``stop`` as a read-only view. The caller has checked that they are within the file."""
+        self.refuse_shrunk(stop)
         flat: Bytes = np.frombuffer(self.view, np.uint8, stop - start, start)
         self._release_after(flat, start, stop)
         return flat
 
     def bytes(self, start: int, stop: int) -> memoryview:
         """The same bytes without NumPy."""
+        self.refuse_shrunk(stop)
         part = self.view[start:stop]
         self._release_after(part, start, stop)
         return part
+
+    def refuse_shrunk(self, stop: int) -> None:
+        """FormatError if the file does not reach to ``stop`` any more: ``view`` must not be read there."""
+        if self._map is not None and shrunk(self._map, stop):
+            raise FormatError(f"{self}: became shorter while it was read", remedy="let what writes it come to its end")
 
     def _release_after(self, view: Bytes | memoryview, start: int, stop: int) -> None:
         if self._map is not None and stop - start >= WORTH_RELEASING and hasattr(mmap, "MADV_DONTNEED"):

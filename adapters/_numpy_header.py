@@ -114,7 +114,7 @@ def checked(stored: Stored, what: str) -> Stored:
 def _fields(raw: bytes, encoding: str, what: str) -> dict[str, Any]:
     try:
         text = raw.decode(encoding)
-        document = ast.literal_eval(_LONG.sub("", text).strip())
+        document = ast.literal_eval(_LONG.sub("", text))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         raise FormatError(f"{what}: the header is no dictionary of Python") from None
     if not isinstance(document, dict) or set(document) != {"descr", "fortran_order", "shape"}:

@@ -7,7 +7,6 @@ the folder of the model; no symbolic link on the way, no file that has another n
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -16,7 +15,10 @@ from pathlib import Path, PurePosixPath
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._tf_paths import shown
 from wio.errors import DigestError, FormatError, printable
+from wio.mapping import map_file
 
+# Tied weights share bytes, a few at a time.
+MOST_REPEATED, MOST_SHARED = 64 << 20, 4
 # Any other key of external_data has no effect, as in onnx.
 _KEYS = ("location", "offset", "length", "checksum")
 
@@ -27,6 +29,7 @@ class ExternalFiles:
     def __init__(self, model: Path) -> None:
         self._folder = model.parent
         self._files: dict[str, _ExternalFile] = {}
+        self._claimed = 0
 
     def part(self, entries: Sequence[tuple[str, str]], size: int, what: str) -> Callable[[], memoryview]:
         """What gives the ``size`` bytes of a tensor, checked to be within their file; FormatError if not."""
@@ -47,6 +50,13 @@ class ExternalFiles:
                 f"{what}: {size} bytes are needed, its external data are {length} bytes at {offset} of {file}, "
                 f"which has {file.size}",
                 remedy="the data file is cut off, or belongs to another model",
+            )
+        self._claimed += size
+        held = sum(each.size for each in self._files.values())
+        if self._claimed > MOST_REPEATED + MOST_SHARED * held:
+            raise FormatError(
+                f"{what}: with it {self._claimed:,} bytes are taken out of files of {held:,}: refused as a bomb",
+                remedy="give each tensor bytes of its own",
             )
         checksum = told.get("checksum")
 
@@ -91,13 +101,13 @@ class _ExternalFile(MappedFile):
         self.path = folder.joinpath(*parts)
         descriptor = _descend(folder, parts, f"{what}: {shown(self.path)}")
         try:
-            self.size = os.fstat(descriptor).st_size
-            self._map = mmap.mmap(descriptor, self.size, access=mmap.ACCESS_READ) if self.size else None
+            self._map = map_file(descriptor) if os.fstat(descriptor).st_size else None
         except (OSError, ValueError, OverflowError) as error:
             raise FormatError(f"{what}: {self}: cannot be mapped: {error}") from None
         finally:
             os.close(descriptor)
         self.view = memoryview(self._map if self._map is not None else b"")
+        self.size = len(self.view)
         self._checked: set[str] = set()
 
     def verify(self, checksum: str, what: str) -> None:

@@ -21,7 +21,7 @@ from wio.roles import neutral
 
 DEEPEST_CALL = 16
 # Functions that call one another twice double with every level: a walk that long tells nobody anything.
-MOST_NODES = 1_000_000
+MOST_NODES = 500_000
 # Shapes and axes that a node takes as an input are a handful of numbers.
 _MOST_CONSTANTS = 16
 _TAKES_SHAPES = frozenset({"Reshape", "Squeeze", "Gather", "Concat"})
@@ -214,7 +214,9 @@ class _Walk:
         elif node.op == "Concat":
             numbers = self._numbers(node, seen)
             parts = [scope.built.get(name) or tuple(numbers.get(i, ())) for i, name in enumerate(node.inputs)]
-            found = tuple(length for part in parts for length in part) if all(parts) else None
+            # Shapes that are joined out of one another double with every node.
+            whole = all(parts) and sum(map(len, parts)) <= _MOST_CONSTANTS
+            found = tuple(length for part in parts for length in part) if whole else None
         if found is not None:
             scope.built[node.outputs[0]] = found
 

@@ -7,7 +7,7 @@ skipped, as protobuf does. A sub-message that occurs twice where one is meant is
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,10 @@ from wio.adapters._protobuf import FIXED32, LENGTH, VARINT, Buffer, WireError, f
 # Graphs stand in attributes of nodes of graphs: three levels of message each, and protobuf itself stops at 100.
 DEEPEST_GRAPH = 32
 MOST_AXES = 64
+# Outermost fields that are looked at to know a model by.
+_SNIFFED = 10_000
+# The largest published models have some ten thousand nodes; a byte of a file must not become a hundred of memory.
+MOST_NODES, MOST_TENSORS, MOST_ATTRIBUTES, MOST_PIECES, MOST_NUMBERS = 200_000, 50_000, 1000, 500_000, 1_000_000
 
 
 class Span(NamedTuple):
@@ -65,6 +69,8 @@ class Attribute:
             if tag & 7 == VARINT:
                 found.append(signed64(start))
             elif tag & 7 == LENGTH:
+                if stop - start > MOST_NUMBERS:
+                    raise WireError(f"attribute {self.name!r} has more than {MOST_NUMBERS:,} bytes of integers")
                 while start < stop:
                     value, start = varint(self.data, start, stop)
                     found.append(signed64(value))
@@ -184,6 +190,17 @@ def _pair(data: Buffer, span: Span) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def _append(parts: Fields, number: int, wire: int, span: Span) -> None:
+    found = parts.setdefault(number, [])
+    found.append((number << 3 | wire, span.start, span.stop))
+    _at_most(MOST_PIECES, found, "pieces of one field", span)
+
+
+def _at_most(most: int, found: Sized, what: str, span: Span) -> None:
+    if len(found) > most:
+        raise WireError(f"more than {most:,} {what} before byte {span.stop}")
+
+
 def tensor(data: Buffer, within: Path) -> TensorRecord:
     """The TensorProto that the last span of ``within`` holds."""
     name, data_type, location = "", 0, 0
@@ -207,7 +224,7 @@ def tensor(data: Buffer, within: Path) -> TensorRecord:
         elif number == 3:
             raise WireError(f"the tensor at byte {within[-1].begin} is a segment of one, which nobody reads")
         elif number in (4, 5, 6, 7, 9, 10, 11):
-            payload.setdefault(number, []).append((number << 3 | wire, span.start, span.stop))
+            _append(payload, number, wire, span)
         elif number == 8:
             name = _text(data, wire, span)
         elif number == 13:
@@ -236,7 +253,7 @@ def _attribute(data: Buffer, within: Path, depth: int) -> Attribute:
         elif number in (2, 3, 4):
             parts[number] = [(number << 3 | wire, span.start, span.stop)]
         elif number in (7, 8, 9):
-            parts.setdefault(number, []).append((number << 3 | wire, span.start, span.stop))
+            _append(parts, number, wire, span)
         elif number == 5:
             if found is not None:
                 raise WireError(f"the attribute at byte {within[-1].begin} has two tensors")
@@ -268,6 +285,7 @@ def _node(data: Buffer, within: Path, depth: int) -> Node:
             if attribute.name in attributes:
                 raise WireError(f"the node at byte {within[-1].begin} has two attributes {attribute.name!r}")
             attributes[attribute.name] = attribute
+            _at_most(MOST_ATTRIBUTES, attributes, "attributes of one node", span)
     domain = "" if names[7] == "ai.onnx" else names[7]
     return Node(tuple(inputs), tuple(outputs), names[3], names[4], domain, names[8], attributes)
 
@@ -304,6 +322,7 @@ def _tensor_type(data: Buffer, span: Span) -> tuple[int, tuple[int | str | None,
                     elif kind == 2:
                         axis = _text(data, kind_wire, each)
                 axes.append(axis)
+                _at_most(MOST_AXES, axes, "axes of one value", inner)
             shape = tuple(axes)
     return data_type, shape
 
@@ -319,10 +338,12 @@ def graph(data: Buffer, within: Path, depth: int = 0) -> Graph:
     for number, wire, span in spans(data, within[-1].start, within[-1].stop):
         if number == 1:
             nodes.append(_node(data, (*within, _message(wire, span)), depth))
+            _at_most(MOST_NODES, nodes, "nodes", span)
         elif number == 2:
             name = _text(data, wire, span)
         elif number == 5:
             initializers.append(tensor(data, (*within, _message(wire, span))))
+            _at_most(MOST_TENSORS, initializers, "initializers", span)
         elif number in values:
             values[number].append(_value(data, _message(wire, span)))
         elif number == 15:
@@ -341,6 +362,7 @@ def _function(data: Buffer, span: Span) -> Function:
             values[number].append(_text(data, wire, part))
         elif number == 7:
             nodes.append(_node(data, (span, _message(wire, part)), 0))
+            _at_most(MOST_NODES, nodes, "nodes", part)
     return Function(names[1], names[10], names[13], tuple(values[4]), tuple(values[5]), tuple(nodes))
 
 
@@ -389,7 +411,7 @@ def looks_like_model(data: Buffer) -> bool:
     wires = {1: VARINT, 2: LENGTH, 3: LENGTH, 4: LENGTH, 5: VARINT, 6: LENGTH, 7: LENGTH, 8: LENGTH}
     found: set[int] = set()
     try:
-        for number, wire, span in spans(data, 0, len(data)):
+        for (number, wire, span), _ in zip(spans(data, 0, len(data)), range(_SNIFFED), strict=False):
             if wires.get(number, wire) != wire or (number == 1 and not 0 < span.start < 1000):
                 return False
             found.add(number)

@@ -229,7 +229,8 @@ def _recurrent(take: _Take) -> Iterator[Use]:
         *((Use(7, "lstm.peephole", f"{axis}(GU) G=iof"),) if kind == "lstm" else ()),
     )
     for use in uses:
-        if use.place in seen and seen[use.place].shape[:1] == (count,):
+        shape = seen[use.place].shape if use.place in seen else ()
+        if shape[:1] == (count,) and len(shape) == Layout.parse(use.layout).rank:
             yield use
 
 

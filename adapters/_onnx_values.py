@@ -80,6 +80,9 @@ class Values:
         dtype = DTYPES[DATA_TYPES[record.data_type][0]]
         if any(extent < 0 for extent in record.dims):
             raise FormatError(f"{what}: shape {record.dims} has a negative axis")
+        # Sizes of 0 are left out: NumPy multiplies the sizes before it looks for one.
+        if math.prod(extent for extent in record.dims if extent) * max(1, dtype.itemsize) >= 2**63:
+            raise FormatError(f"{what}: shape {record.dims} overflows every integer")
         count = math.prod(record.dims)
         if record.is_external:
             return self._external_tensor(record, name, dtype, count, what)
@@ -152,6 +155,16 @@ class Values:
         self, parts: list[tuple[int, int, int]], field: int, dtype: DType, shape: tuple[int, ...], what: str
     ) -> Array:
         """Varints, all of them first as 64 bits; narrower types keep their own bits in the low end of an int32."""
+        wide = {"int32": "<i4", "uint32": "<u4", "uint64": "<u8", "int64": "<u8"}.get(dtype.name)
+        final = np.dtype(wide) if wide else _narrow(dtype)
+
+        def convert(part: Array) -> Array:
+            if field == INT32S:
+                return self._narrowed(part.astype(np.uint32).view(np.int32), dtype, what)
+            if dtype.name == "uint32" and (part >> np.uint64(32)).any():
+                raise FormatError(f"{what}: a number does not fit into {dtype}")
+            return part.astype(final, copy=False)
+
         chunks = []
         single: list[int] = []
         for tag, start, stop in parts:
@@ -159,36 +172,33 @@ class Values:
                 single.append(start)
             elif tag & 7 == LENGTH:
                 if single:
-                    chunks.append(np.array(single, np.uint64))
+                    chunks.append(convert(np.array(single, np.uint64)))
                     single = []
-                flat = self._file.array(start, stop)
-                chunks.append(packed_varints(flat, np.dtype(np.uint64), lambda part: part))
+                chunks.append(packed_varints(self._file.array(start, stop), final, convert))
             else:
                 raise WireError("the numbers of its typed field are no varints")
-        chunks.append(np.array(single, np.uint64))
-        values = np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
-        if field == INT32S:
-            signed = values.astype(np.uint32).view(np.int32)
-            data = self._narrowed(signed, dtype, what)
-        elif dtype.name == "uint32":
-            if (values >> np.uint64(32)).any():
-                raise FormatError(f"{what}: a number does not fit into {dtype}")
-            data = values.astype("<u4")
-        else:
-            data = values.astype("<u8")
-        return _values(data.tobytes(), dtype, shape, what)
+        if single or not chunks:
+            chunks.append(convert(np.array(single, np.uint64)))
+        values: Array = np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
+        return _values(values.view(np.uint8).data, dtype, shape, what)
 
     def _narrowed(self, signed: Array, dtype: DType, what: str) -> Array:
         if dtype.name == "int32":
             return signed.astype("<i4")
-        packed = dtype.name in PACKED_BITS
-        width = 1 if packed else dtype.itemsize
+        final = _narrow(dtype)
+        width = final.itemsize
         lowest, highest = 0, (1 << 8 * width) - 1
         if dtype.name in ("int8", "int16"):
             lowest, highest = -(1 << 8 * width - 1), (1 << 8 * width - 1) - 1
         if signed.size and (int(signed.min()) < lowest or int(signed.max()) > highest):
             raise FormatError(f"{what}: a number in int32_data does not fit into {dtype}")
-        return signed.astype(f"<i{width}" if lowest else f"<u{width}")
+        return signed.astype(final)
+
+
+def _narrow(dtype: DType) -> np.dtype[Any]:
+    """What int32_data holds of a type that is narrower than its fields."""
+    width = 1 if dtype.name in PACKED_BITS else dtype.itemsize
+    return np.dtype(f"<i{width}" if dtype.name in ("int8", "int16") else f"<u{width}")
 
 
 def stored_tensor(name: str, dtype: DType, shape: tuple[int, ...], part: Any, what: str) -> Tensor:

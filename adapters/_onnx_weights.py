@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wio.adapters._onnx_messages import Attribute, Function, Graph, Model, Node, TensorRecord
+from wio.adapters._onnx_messages import MOST_TENSORS, Attribute, Function, Graph, Model, Node, TensorRecord
 from wio.adapters._onnx_values import Values
 from wio.bundle import Tensor
 from wio.dtypes import DTYPES
@@ -64,6 +63,8 @@ def weights_of(model: Model, values: Values, file: str) -> list[Weight]:
         if weight.tensor.name in taken:
             raise FormatError(f"{file}: two tensors are named {weight.tensor.name!r}")
         taken.add(weight.tensor.name)
+        if len(taken) > MOST_TENSORS:
+            raise FormatError(f"{file}: more than {MOST_TENSORS:,} tensors")
     return found
 
 
@@ -105,16 +106,15 @@ def _of_constant(node: Node, name: str, values: Values, file: str) -> Iterator[W
 
 def _numbers(attribute: Attribute, name: str) -> Tensor:
     field, dtype = NUMBERS[attribute.name]
-    decode: dict[str, Callable[[int], list[Any]]] = {
-        "string": attribute.strings,
-        "float32": attribute.floats,
-        "int64": attribute.integers,
-    }
-    decoded = decode[dtype](field)
-    shape: tuple[int, ...] = (len(decoded),)
+    # Floats are not decoded: not through Python's doubles, which would quieten signalling NaNs.
+    floats = attribute.float_bytes(field) if dtype == "float32" else b""
+    decoded: list[Any] = attribute.strings(field) if dtype == "string" else []
+    decoded = attribute.integers(field) if dtype == "int64" else decoded
+    shape: tuple[int, ...] = (len(decoded) + len(floats) // 4,)
     if field in _SINGLE:
         # proto2 leaves out nothing that was set, but a default that was never set reads as zero.
         decoded = decoded or [b"" if dtype == "string" else 0]
+        floats = floats or bytes(4)
         shape = ()
 
     def load() -> Array:
@@ -123,8 +123,7 @@ def _numbers(attribute: Attribute, name: str) -> Tensor:
             array[:] = decoded
             return array.reshape(shape)
         if dtype == "float32":
-            # Not through Python's doubles, which would quieten signalling NaNs.
-            return np.frombuffer(attribute.float_bytes(field) or bytes(4 * math.prod(shape)), "<f4").reshape(shape)
+            return np.frombuffer(floats, "<f4").reshape(shape)
         return np.array(decoded, "<i8").reshape(shape)
 
     stored = None

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from wio.errors import FormatError, printable
 
 # A state_dict takes about thirty operations a tensor; a file of a few bytes an operation cannot claim more memory.
-MOST_OPERATIONS = 5_000_000
+MOST_OPERATIONS = 2_000_000
 MOST_MARKS = 1000
 LONG = 4096
 
@@ -251,8 +251,9 @@ class _Machine:
         self._put(self._persistent(self._stack.pop()))
 
     def _frame(self) -> None:
-        """Only readers of streams need the length of a frame."""
-        self._take(8)
+        """Only readers of streams need the length of a frame; one that is not all there they refuse."""
+        if self._number(8) > len(self._data) - self._at:
+            refuse("the pickle is cut short")
 
     def _protocol(self) -> None:
         if (version := self._number(1)) > 5:

@@ -19,6 +19,10 @@ Buffer = bytes | memoryview
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 # What protobuf itself allows (CodedInputStream::GetDefaultRecursionLimit).
 DEEPEST_GROUP = 100
+# What is one message to the reader has a few fields, or as many as it has small numbers that are not packed.
+MOST_FIELDS = 2_000_000
+# No format that is read here has groups: they are passed over.
+MOST_IN_GROUP = 10_000
 LONGEST_VARINT = 10
 _WINDOW = 1 << 20
 
@@ -52,7 +56,11 @@ def fields(data: Buffer, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     The tag is ``number << 3 | wire type``; ``stop`` is where the next field begins. Groups come as one field with
     whatever they hold unread.
     """
+    left = MOST_FIELDS
     while at < end:
+        left -= 1
+        if left < 0:
+            raise WireError(f"a message of more than {MOST_FIELDS:,} fields before byte {at}")
         tag = data[at]
         if tag < 0x80:
             at += 1
@@ -98,7 +106,11 @@ def _within(at: int, length: int, end: int, tag: int) -> int:
 
 def _after_group(data: Buffer, at: int, end: int, tag: int) -> int:
     open_groups = [tag >> 3]
+    left = MOST_IN_GROUP
     while open_groups:
+        left -= 1
+        if left < 0:
+            raise WireError(f"a group of more than {MOST_IN_GROUP:,} fields before byte {at}")
         tag, at = varint(data, at, end)
         wire = tag & 7
         if wire == VARINT:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from wio.atomic import atomic_output
-from wio.bundle import Bundle, Tensor
+from wio.bundle import Bundle
 from wio.errors import FormatError
+from wio.placed_writer import Placed, take_room, write_placed
 from wio.safetensors_header import Entry, encode_header, encode_json
 
 # Metadata of safetensors are strings; this one is JSON.
@@ -34,17 +35,12 @@ def write(path: Path, bundle: Bundle) -> None:
     if (receipt := bundle.metadata.get("receipt")) is not None:
         kept[RECEIPT] = encode_json(receipt).decode("utf-8")
     header = encode_header({"format": "pt", **kept}, entries)
-    with atomic_output(path) as temporary, temporary.open("wb") as file:
-        file.write(header)
-        for tensor in ordered:
-            file.write(_data(tensor))
-
-
-def _data(tensor: Tensor) -> memoryview:
-    data = tensor.stored()
-    if len(data) != tensor.nbytes:
-        raise FormatError(f"{tensor.name}: {tensor.nbytes} bytes announced, the source gave {len(data)}")
-    return data
+    with atomic_output(path) as temporary, temporary.open("r+b") as file:
+        start = file.write(header)
+        file.flush()
+        take_room(file.fileno(), start + at)
+        placed = [Placed(t, t.nbytes, start + e.start) for t, e in zip(ordered, entries, strict=True)]
+        write_placed(file.fileno(), placed)
 
 
 # The order of the library's Dtype enumeration, by which it sorts.

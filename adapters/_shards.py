@@ -6,7 +6,8 @@ object with ``metadata`` and ``weight_map``, the shards beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from wio.errors import FormatError, Problem, printable
 from wio.safetensors_header import parse_json
 
 _MAX_INDEX = 100_000_000
+# The largest open models keep 140,000 tensors in 60 to 200 files.
+_MOST_TENSORS, _MOST_SHARDS = 400_000, 10_000
 
 Shard = TypeVar("Shard")
 
@@ -37,10 +40,15 @@ def read_weight_map(path: Path) -> dict[str, str]:
     """Tensor name to shard, of an index."""
     if path.stat().st_size > _MAX_INDEX:
         raise FormatError(f"{path.name}: an index of more than {_MAX_INDEX} bytes")
-    document = parse_json(path.read_bytes(), f"{path.name}: the index")
+    raw = path.read_bytes()
+    if raw.count(b",") > _MOST_TENSORS:
+        raise FormatError(f"{path.name}: an index of more than {_MOST_TENSORS} tensors")
+    document = parse_json(raw, f"{path.name}: the index")
     found = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(found, dict) or not all(isinstance(shard, str) for shard in found.values()):
         raise FormatError(f"{path.name}: an index without a weight_map from names to files")
+    if len(set(found.values())) > _MOST_SHARDS:
+        raise FormatError(f"{path.name}: an index of more than {_MOST_SHARDS} files")
     return found
 
 
@@ -53,15 +61,25 @@ def open_shards(
     tensor that is not in the one shard that the index gives it.
     """
     weight_map = read_weight_map(index)
-    paths = {name: index.parent / name for name in dict.fromkeys(weight_map.values())}
-    problems = [problem for name in paths if (problem := _out_of_place(index, name)) is not None]
+    paths = shard_paths(index, dict.fromkeys(weight_map.values()))
+    shards = {name: opened(path) for name, path in paths.items()}
+    refuse_differences(index, weight_map, {name: names(shard) for name, shard in shards.items()})
+    return weight_map, shards
+
+
+def shard_paths(index: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Where the shards of an index lie: beside it. FormatError with every one that is missing or elsewhere."""
+    found = {name: index.parent / name for name in names}
+    problems = [problem for name in found if (problem := _out_of_place(index, name)) is not None]
     if problems:
         raise FormatError(f"{index.name}: {_count(problems, 'shard')} cannot be opened", problems)
-    shards = {name: opened(path) for name, path in paths.items()}
-    problems = _differences(weight_map, {name: names(shard) for name, shard in shards.items()})
-    if problems:
+    return found
+
+
+def refuse_differences(index: Path, weight_map: Mapping[str, str], held: Mapping[str, Collection[str]]) -> None:
+    """FormatError with every tensor that is not in the one shard that the index gives it; ``held`` is what is there."""
+    if problems := _differences(weight_map, held):
         raise FormatError(f"{index.name}: index and shards differ over {_count(problems, 'tensor')}", problems)
-    return weight_map, shards
 
 
 def _differences(weight_map: Mapping[str, str], held: Mapping[str, Collection[str]]) -> list[Problem]:
@@ -84,7 +102,8 @@ def _out_of_place(index: Path, name: str) -> Problem | None:
         return Problem("shard", "is no file name in the folder of the index: refused", repr(name))
     path = index.parent / name
     # Caches of models hold index and shards as links, side by side: what counts is the folder both really are in.
-    if path.is_symlink() and path.resolve().parent not in (index.parent.resolve(), index.resolve().parent):
+    folders = (Path(os.path.realpath(index)).parent, Path(os.path.realpath(index.parent)))
+    if path.is_symlink() and Path(os.path.realpath(path)).parent not in folders:
         return Problem("shard", "is a link out of the folder of the index: refused", name, "put the file itself there")
     if regular_size(path) is None:
         return Problem("shard", "no such file beside the index", name, "fetch all shards into one folder")

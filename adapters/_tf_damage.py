@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import crc32c
-
+from wio.adapters._crc32c import crc32c
 from wio.lazy import np
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def one_changed_byte(data: memoryview, stored: int) -> int | None:
     if not 0 < len(data) <= LARGEST_BLOCK:
         return None
     table = _differences()
-    undone = np.array([crc32c.crc32c(data) ^ stored], np.uint32)
+    undone = np.array([crc32c(data) ^ stored], np.uint32)
     step = _columns_of_one_step_back(table)
     while undone.size < len(data):
         undone = np.concatenate([undone, _applied(step, undone)])
@@ -37,8 +36,8 @@ def one_changed_byte(data: memoryview, stored: int) -> int | None:
 
 def _differences() -> Words:
     """What a change of the last byte by each XOR does to a CRC-32C."""
-    zero = crc32c.crc32c(b"\0")
-    return np.array([crc32c.crc32c(bytes((error,))) ^ zero for error in range(256)], np.uint32)
+    zero = crc32c(b"\0")
+    return np.array([crc32c(bytes((error,))) ^ zero for error in range(256)], np.uint32)
 
 
 def _columns_of_one_step_back(table: Words) -> Words:

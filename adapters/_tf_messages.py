@@ -30,6 +30,8 @@ class Version(NamedTuple):
 
     def refusal(self, ours: int) -> str | None:
         """Why a reader of version ``ours`` must not read this (versions.cc, CheckVersions), or None."""
+        if self.producer < 0:
+            return f"its writer is of version {self.producer}, older than any"
         if self.min_consumer > ours:
             return f"its writer asks for readers of version {self.min_consumer} or later; version {ours} is known here"
         if ours in self.bad_consumers:
@@ -100,15 +102,16 @@ def version(data: Buffer, start: int, stop: int) -> Version:
 
 def header(data: Buffer, start: int, stop: int) -> Header:
     num_shards = endianness = 0
-    written_by = Version()
+    written_by: Version | None = None
     for tag, value, end in fields(data, start, stop):
         if tag == VARINT_1:
             num_shards = signed32(value)
         elif tag == VARINT_2:
             endianness = signed32(value)
         elif tag == LENGTH_3:
+            _refuse_second("VersionDef", written_by, value)
             written_by = version(data, value, end)
-    return Header(num_shards, endianness, written_by)
+    return Header(num_shards, endianness, written_by or Version())
 
 
 def entry(data: Buffer, start: int, stop: int) -> Entry:
@@ -184,7 +187,7 @@ def _extents(data: bytes) -> Slice:
 def saved_meta(data: Buffer, start: int, stop: int) -> tuple[list[SavedTensor], Version] | None:
     """saved_tensor_slice.proto, SavedTensorSlices: meta 1 {tensor 1, versions 2}; None if it holds no meta."""
     tensors: list[SavedTensor] = []
-    written_by = Version()
+    written_by: Version | None = None
     found = False
     for tag, value, end in fields(data, start, stop):
         if tag != LENGTH_1:
@@ -194,8 +197,15 @@ def saved_meta(data: Buffer, start: int, stop: int) -> tuple[list[SavedTensor], 
             if inner == LENGTH_1:
                 tensors.append(_saved_tensor(data, first, last))
             elif inner == LENGTH_2:
+                _refuse_second("VersionDef", written_by, first)
                 written_by = version(data, first, last)
-    return (tensors, written_by) if found else None
+    return (tensors, written_by or Version()) if found else None
+
+
+def _refuse_second(what: str, before: object, at: int) -> None:
+    """Protobuf merges a message that stands twice where one is expected; no writer makes such a file."""
+    if before is not None:
+        raise WireError(f"a second {what} stands at byte {at}")
 
 
 def _saved_tensor(data: Buffer, start: int, stop: int) -> SavedTensor:
@@ -216,26 +226,25 @@ def _saved_tensor(data: Buffer, start: int, stop: int) -> SavedTensor:
 def saved_slice(data: Buffer, start: int, stop: int) -> SavedSlice:
     """saved_tensor_slice.proto, SavedTensorSlices: data 2."""
     name, where = "", None
-    extents: Slice = ()
+    extents: Slice | None = None
     found = False
     for tag, value, end in fields(data, start, stop):
         if tag != LENGTH_2:
             continue
-        if found:
-            raise WireError(f"a second SavedSlice stands at byte {value}")
+        _refuse_second("SavedSlice", found or None, value)
         found = True
         for inner, first, last in fields(data, value, end):
             if inner == LENGTH_1:
                 name = text(data, first, last)
             elif inner == LENGTH_2:
+                _refuse_second("TensorSliceProto", extents, first)
                 extents = tensor_slice(data, first, last)
             elif inner == LENGTH_3:
-                if where is not None:
-                    raise WireError(f"a second TensorProto stands at byte {first}")
+                _refuse_second("TensorProto", where, first)
                 where = first, last
     if not found:
         raise WireError(f"no SavedSlice stands at byte {start}")
-    return SavedSlice(name, extents, where)
+    return SavedSlice(name, extents or (), where)
 
 
 def object_graph(data: Buffer) -> list[Trackable]:

@@ -10,8 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import crc32c
-
+from wio.adapters._crc32c import crc32c
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._protobuf import Buffer, WireError, varint
 from wio.adapters._tf_damage import one_changed_byte
@@ -117,6 +116,8 @@ class Table:
                 self._mapped[place] = block
             else:
                 self._held = place, block
+        # The caller reads the value where it is mapped.
+        self.file.refuse_shrunk(sum(self._handles[place]))
         found = block.find(key)
         return (block, *found) if found else None
 
@@ -198,9 +199,10 @@ class Table:
 
     def _open(self, offset: int, size: int, kind: str) -> Block:
         end = offset + size
+        self.file.refuse_shrunk(end + TRAILER)
         view = self.file.view
         stored = int.from_bytes(view[end + 1 : end + TRAILER], "little")
-        if masked(crc32c.crc32c(view[offset : end + 1])) != stored:
+        if masked(crc32c(view[offset : end + 1])) != stored:
             raise DigestError(
                 f"{self.file}: the {kind} at bytes {offset} to {end} does not match its CRC-32C", remedy=DAMAGED
             )

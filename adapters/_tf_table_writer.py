@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-import crc32c
-
+from wio.adapters._crc32c import crc32c
 from wio.adapters._tf_paths import MAGIC
 from wio.adapters._tf_table import FOOTER, UNCOMPRESSED, masked
 
@@ -69,7 +68,7 @@ class TableWriter:
         """Writes a block with its trailer; gives its handle (format.cc, BlockHandle): offset and size."""
         stored = block.contents() + bytes((UNCOMPRESSED,))
         handle = varint(self._written) + varint(len(stored) - 1)
-        stored += masked(crc32c.crc32c(stored)).to_bytes(4, "little")
+        stored += masked(crc32c(stored)).to_bytes(4, "little")
         self._file.write(stored)
         self._written += len(stored)
         return handle

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import crc32c
-
 from wio.adapters import _tf_messages as messages
+from wio.adapters._crc32c import crc32c
 from wio.adapters._mapped_files import MappedFile, regular_size
 from wio.adapters._protobuf import WireError
 from wio.adapters._tf_dtypes import Declared, declared
@@ -213,6 +212,7 @@ class _Reader:
                 layer=layer_of(name) if graph else FROM_NAME,
                 stored_bytes=None if kind.dtype.itemsize else entry.size,
                 raw=partial(self._raw, name, entry) if plain else None,
+                parallel=True,
             )
 
     def _graph(self, found: list[tuple[str, messages.Entry, Declared]]) -> ObjectGraph | None:
@@ -254,26 +254,26 @@ class _Reader:
             ((sides, partial(self._load, name, entry, part)) for sides, entry, part in pieces),
         )
 
-    def _file(self, name: str, entry: messages.Entry) -> tuple[MappedFile, str]:
-        """The data file of an entry, and how an error speaks of the entry's place in it."""
+    def _file(self, name: str, entry: messages.Entry) -> MappedFile:
+        """The data file of an entry, which reaches as far as the entry."""
         file = self._files.get(entry.shard)
         if file is None:
             file = self._files[entry.shard] = MappedFile(self._folder / self._data_file(entry.shard))
-        where = f"{file}: {printable(name)}: bytes {entry.offset} to {entry.offset + entry.size}"
         if entry.offset + entry.size > file.size:
+            where = _where(file, name, entry)
             raise FormatError(f"{where} are not all there any more; the file has {file.size} bytes")
-        return file, where
+        return file
 
     def _raw(self, name: str, entry: messages.Entry) -> memoryview:
         """The bytes of a tensor that is stored as it is, their checksum verified."""
-        file, where = self._file(name, entry)
+        file = self._file(name, entry)
         data = file.bytes(entry.offset, entry.offset + entry.size)
-        if masked(crc32c.crc32c(data)) != entry.crc:
-            raise DigestError(f"{where} do not match their CRC-32C", remedy=DAMAGED)
+        if masked(crc32c(data)) != entry.crc:
+            raise DigestError(f"{_where(file, name, entry)} do not match their CRC-32C", remedy=DAMAGED)
         return data
 
     def _load(self, name: str, entry: messages.Entry, kind: Declared) -> Array:
-        file, where = self._file(name, entry)
+        file = self._file(name, entry)
         raw = file.array(entry.offset, entry.offset + entry.size)
         try:
             if kind.dtype.name == "string":
@@ -283,11 +283,16 @@ class _Reader:
                     raise FormatError("are a variant written on a big-endian machine, which TensorFlow cannot read")
                 values, crc = variants(raw, kind.elements)
             else:
-                values, crc = raw, crc32c.crc32c(raw.data)
+                values, crc = raw, crc32c(raw.data)
         except FormatError as error:
-            raise type(error)(f"{where}: {error.message}", remedy=error.remedy or DAMAGED) from None
+            raise type(error)(f"{_where(file, name, entry)}: {error.message}", remedy=error.remedy or DAMAGED) from None
         if masked(crc) != entry.crc:
-            raise DigestError(f"{where} do not match their CRC-32C", remedy=DAMAGED)
+            raise DigestError(f"{_where(file, name, entry)} do not match their CRC-32C", remedy=DAMAGED)
         if kind.dtype.itemsize:
             values = elements(raw, kind.dtype, big_endian=self._big_endian)
         return values.reshape(kind.shape)
+
+
+def _where(file: MappedFile, name: str, entry: messages.Entry) -> str:
+    """How an error speaks of an entry's place in its data file."""
+    return f"{file}: {printable(name)}: bytes {entry.offset} to {entry.offset + entry.size}"

@@ -10,8 +10,7 @@ from array import array as machine_array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import crc32c
-
+from wio.adapters._crc32c import crc32c
 from wio.adapters._protobuf import (
     FIXED32,
     FIXED64,
@@ -70,7 +69,7 @@ def strings(raw: Bytes, count: int, *, big_endian: bool) -> tuple[Array, int]:
             length.to_bytes(4 if length < 1 << 32 else 8, "big" if big_endian else "little")
             for length in lengths.tolist()
         )
-    crc = crc32c.crc32c(summed)
+    crc = crc32c(summed)
     stored = raw[at : at + 4].tobytes()
     if stored != masked(crc).to_bytes(4, "big" if big_endian else "little"):
         raise DigestError("the lengths of its strings do not match their CRC-32C")
@@ -78,7 +77,7 @@ def strings(raw: Bytes, count: int, *, big_endian: bool) -> tuple[Array, int]:
     # As Python numbers: a sum of hostile lengths must not wrap around.
     if sum(lengths.tolist()) != raw.size - at:
         raise FormatError(f"its strings take {sum(lengths.tolist())} bytes, {raw.size - at} are stored")
-    crc = crc32c.crc32c(raw[at:].data, crc32c.crc32c(stored, crc))
+    crc = crc32c(raw[at:].data, crc32c(stored, crc))
     found = []
     data = raw.data
     for length in lengths.tolist():
@@ -102,11 +101,11 @@ def variants(raw: Bytes, count: int) -> tuple[Array, int]:
                 raise FormatError(f"variant {len(found)} at byte {at} of it runs out of its {raw.size} bytes")
             value = bytes(data[at : at + length])
             at += length
-            crc = crc32c.crc32c(value, crc32c.crc32c(length.to_bytes(8, "little"), crc))
+            crc = crc32c(value, crc32c(length.to_bytes(8, "little"), crc))
             stored = bytes(data[at : at + 4])
             if stored != masked(crc).to_bytes(4, "little"):
                 raise DigestError(f"variant {len(found)} does not match its CRC-32C")
-            crc = crc32c.crc32c(stored, crc)
+            crc = crc32c(stored, crc)
             at += 4
             found.append(value)
     except WireError as error:

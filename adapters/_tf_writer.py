@@ -13,8 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-import crc32c
-
+from wio.adapters._crc32c import crc32c
 from wio.adapters._protobuf import FIXED32, LENGTH, VARINT
 from wio.adapters._tf_dtypes import DATA_TYPES
 from wio.adapters._tf_paths import INDEX, shown
@@ -159,7 +158,7 @@ def _values(out: BinaryIO, tensor: Tensor) -> tuple[int, int]:
     crc = 0
     for at in range(0, len(data), _PIECE):
         piece = data[at : at + _PIECE]
-        crc = crc32c.crc32c(piece, crc)
+        crc = crc32c(piece, crc)
         out.write(piece)
     return len(data), crc
 
@@ -176,14 +175,14 @@ def _strings(out: BinaryIO, values: list[bytes]) -> tuple[int, int]:
     """Varint lengths, the masked CRC-32C of the lengths, the bytes. Both checksums take the lengths as uint32, one
     that needs more as uint64."""
     lengths = [len(value) for value in values]
-    crc = crc32c.crc32c(b"".join(length.to_bytes(4 if length < 1 << 32 else 8, "little") for length in lengths))
+    crc = crc32c(b"".join(length.to_bytes(4 if length < 1 << 32 else 8, "little") for length in lengths))
     check = masked(crc).to_bytes(4, "little")
     head = b"".join(map(varint, lengths))
     out.write(head + check)
-    crc = crc32c.crc32c(check, crc)
+    crc = crc32c(check, crc)
     for value in values:
         out.write(value)
-        crc = crc32c.crc32c(value, crc)
+        crc = crc32c(value, crc)
     return len(head) + len(check) + sum(lengths), crc
 
 
@@ -192,9 +191,9 @@ def _variants(out: BinaryIO, values: Iterable[bytes]) -> tuple[int, int]:
     the length taken as uint64."""
     size = crc = 0
     for value in values:
-        crc = crc32c.crc32c(value, crc32c.crc32c(len(value).to_bytes(8, "little"), crc))
+        crc = crc32c(value, crc32c(len(value).to_bytes(8, "little"), crc))
         check = masked(crc).to_bytes(4, "little")
-        crc = crc32c.crc32c(check, crc)
+        crc = crc32c(check, crc)
         size += out.write(varint(len(value)) + value + check)
     return size, crc
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # A view may repeat its storage (stride 0). Above this many bytes, what the file really holds must account for it.
 _MOST_REPEATED = 64 << 20
+# Views may overlap: all of them together, in multiples of what their storages hold.
+_MOST_SHARED = 4
 _MOST_OTHER = 10_000
 
 
@@ -64,6 +66,7 @@ def make_bundle(
     shared: dict[str, str] = {}
     first: dict[tuple[object, ...], str] = {}
     on_storage: dict[tuple[str, str], list[str]] = {}
+    held: dict[tuple[str, str], int] = {}
     left_out = 0
     for part in found:
         try:
@@ -97,8 +100,15 @@ def make_bundle(
             first[identity] = name
             tensors[name] = tensor
             on_storage.setdefault((part.label, value.storage.key), []).append(name)
+            held[part.label, value.storage.key] = value.storage.nbytes
     if problems:
         raise FormatError(f"{file}: {len(problems)} of its tensors cannot be read", problems)
+    claimed = sum(tensor.nbytes for tensor in tensors.values())
+    if claimed > _MOST_REPEATED + _MOST_SHARED * sum(held.values()):
+        raise FormatError(
+            f"{file}: its tensors are {claimed:,} bytes, their storages {sum(held.values()):,}: refused as a bomb",
+            remedy="save each tensor after .clone()",
+        )
     about: dict[str, Any] = {"kind": kind}
     if shared:
         about["shared"] = shared

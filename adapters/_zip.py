@@ -6,6 +6,7 @@ checked here: names that stand twice or leave the archive, members that overlap,
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _LOCAL_HEADER = 30
 _MOST_DEFLATE = 1032
 # Above this size, what shrinks more than that many times is taken for a bomb: trained weights do not.
 _BOMB_SIZE, _BOMB_RATIO = 64 << 20, 100
+# Room for sixty thousand members with the names that PyTorch gives them.
+_LARGEST_DIRECTORY = 5 << 20
 
 
 @dataclass(frozen=True)
@@ -87,25 +90,10 @@ class ZipArchive:
     """An open archive and its members by name. Raises FormatError for anything odd about any of them."""
 
     def __init__(self, path: Path, *, check: bool = True) -> None:
-        import zipfile
-
         self.file = MappedFile(path)
         self.check = check
         self.verified: set[str] = set()
-        try:
-            with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-                infos = archive.infolist()
-        except (
-            zipfile.BadZipFile,
-            zipfile.LargeZipFile,
-            OSError,
-            ValueError,
-            NotImplementedError,
-            OverflowError,
-        ) as error:
-            raise FormatError(f"{self}: is no zip archive that can be read: {error}") from None
-        except struct.error as error:
-            raise FormatError(f"{self}: its directory is damaged: {error}") from None
+        infos = directory_of(path, str(self))
         self.members: dict[str, Member] = {}
         for info in infos:
             if info.filename.endswith("/") and info.file_size == 0:
@@ -115,6 +103,9 @@ class ZipArchive:
                 raise FormatError(f"{member}: stands twice in the archive")
             self.members[member.name] = member
         self._refuse_overlaps()
+        whole = sum(member.size for member in self.members.values())
+        if whole > _BOMB_SIZE and whole > self.file.size * _BOMB_RATIO:
+            raise FormatError(f"{self}: {self.file.size} bytes that claim to be {whole}: refused as a zip bomb")
 
     def __str__(self) -> str:
         return str(self.file)
@@ -162,12 +153,36 @@ class ZipArchive:
             end = max(end, member.start + member.packed)
 
 
+class _Directory(io.FileIO):
+    """A file whose central directory is read in one piece, as ``zipfile`` reads it: too large a piece is refused."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGEST_DIRECTORY:
+            raise FormatError(f"a directory of {size:,} bytes, more than {_LARGEST_DIRECTORY:,}")
+        return super().read(size) or b""
+
+
+def directory_of(path: Path, what: str) -> list[zipfile.ZipInfo]:
+    """What the central directory of an archive says of its members, unchecked. FormatError, naming ``what``."""
+    import zipfile
+
+    try:
+        with _Directory(path) as file, zipfile.ZipFile(file) as archive:
+            return archive.infolist()
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, ValueError, NotImplementedError, OverflowError) as error:
+        raise FormatError(f"{what}: not a sound zip archive: {printable(str(error))}") from None
+    except struct.error as error:
+        raise FormatError(f"{what}: not a sound zip archive: its directory is damaged: {error}") from None
+    except FormatError as error:
+        raise FormatError(f"{what}: {error.message}") from None
+
+
 def member_names(path: Path) -> list[str] | None:
     """The names in the directory of a zip archive; None for what is none. Never raises."""
     try:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
                 return None
-        return list(ZipArchive(path).members)
+        return [info.filename for info in directory_of(path, path.name)]
     except (OSError, FormatError):
         return None

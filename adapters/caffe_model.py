@@ -38,6 +38,7 @@ class CaffeModel(Adapter):
     name = "caffe"
     description = "Caffe .caffemodel, new and V1 layers"
     writes = True
+    suffix = ".caffemodel"
     options = (
         Option(
             "prototxt",

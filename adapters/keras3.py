@@ -24,6 +24,7 @@ class Keras3(Adapter):
     name = "keras3"
     description = "Keras 3: .keras, .weights.h5 and sharded .weights.json (writes networks, or a template's weights)"
     writes = True
+    suffix = ".keras"
     options = (
         Option(
             "template", "an existing .keras or weights file of the same network, whose tree is filled", writing=True
@@ -44,9 +45,9 @@ class Keras3(Adapter):
                 return 0
         except (OSError, ValueError):
             return 0
-        from wio.adapters._keras3_reading import is_keras3
+        from wio.adapters._keras3_reading import score
 
-        return 20 if is_keras3(path) else 0
+        return score(path)
 
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._keras3_reading import read_keras3

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from wio.adapter import Adapter, Convention, Option, Target
-from wio.adapters._hdf5 import MAGIC, H5File
+from wio.adapters._hdf5 import H5File
+from wio.adapters._hdf5_structure import MAGIC
 from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, VERSIONS, KerasConvention, agreed
 from wio.bundle import Bundle
 from wio.errors import FormatError
@@ -20,6 +21,7 @@ from wio.network import Network
 class _KerasHDF5(Adapter):
     backend: ClassVar[str]
     writes = True
+    suffix = ".h5"
     options = (
         Option("keras", "the Keras that will load the file", VERSIONS, "2.2", writing=True),
         Option(
@@ -44,10 +46,12 @@ class _KerasHDF5(Adapter):
 
     def sniff(self, path: Path) -> int:
         try:
+            if not path.is_file():
+                return 0
             with path.open("rb") as file:
                 if file.read(len(MAGIC)) != MAGIC:
                     return 0
-        except OSError:
+        except (OSError, ValueError):
             return 0
         from wio.adapters._keras_file import BACKENDS, sniffed_backend
 

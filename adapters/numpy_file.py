@@ -19,6 +19,7 @@ class NumpyFile(Adapter):
     name = "numpy"
     description = "NumPy .npy and .npz files, and pickled .npy dictionaries of arrays"
     writes = True
+    suffix = ".npz"
     options = (
         Option(
             "checksums",

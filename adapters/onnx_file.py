@@ -17,6 +17,7 @@ class OnnxFile(Adapter):
     name = "onnx"
     description = "ONNX models: initializers, constants, external data; roles from the graph; writes networks that run"
     writes = True
+    suffix = ".onnx"
     options = (
         Option("template", "the model whose weights are replaced; its graph stays as it is", writing=True),
         Option("keep", "weights of the template that stay as they are: GLOB,GLOB,...", writing=True),

@@ -19,6 +19,7 @@ class SafetensorsFile(Adapter):
     name = "safetensors"
     description = "safetensors files, plain and sharded; writes plain ones"
     writes = True
+    suffix = ".safetensors"
 
     def sniff(self, path: Path) -> int:
         if not path.is_file():

@@ -56,6 +56,7 @@ class TFCheckpoint(Adapter):
     name = "tf-checkpoint"
     description = "TensorFlow checkpoints V1 and V2, and the variables of a SavedModel"
     writes = True
+    suffix = ".ckpt"
     options = (
         Option("shards", "the number of data files to write", (), "1", writing=True),
         Option(

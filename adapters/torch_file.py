@@ -63,6 +63,7 @@ class TorchFile(Adapter):
     name = "torch"
     description = "PyTorch state_dicts (zip, legacy, sharded) and TorchScript archives; writes zip state_dicts"
     writes = True
+    suffix = ".pt"
     options = (
         Option(
             "checksums",

@@ -5,38 +5,49 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wio.adapter import Adapter, Convention, Slot, Target
+from wio.adapter import Adapter, Convention, Option, Slot, Target
 from wio.bundle import Bundle
 from wio.container import WioFileReader
-from wio.container_writer import save
 from wio.errors import FormatError
 from wio.roles import ROLES, neutral_layouts
-from wio.safetensors_header import read_header
+from wio.safetensors_header import MAX_HEADER, read_header
+from wio.shard_index import index_path
+from wio.sharded_writer import save_as
 
 
 class WioFile(Adapter):
     name = "wio"
     description = "wio's neutral file: safetensors with roles and layouts declared (spec/wio-1.md)"
     writes = True
+    suffix = ".wio"
+    options = (Option("shard_size", "bytes of tensors in one shard, as in 2GB; by default one file", (), writing=True),)
 
     def sniff(self, path: Path) -> int:
+        """30 for a .wio file, for the index of a set, and for the file that a set would be: ``NAME.wio``."""
         try:
             if not path.is_file():
-                return 0
+                return 30 if self._index(path) else 0
             with path.open("rb") as file:
                 head = file.read(64)
                 # Writers put the declaration first, so most files are told by their first bytes.
                 if head[8:].startswith(b'{"__metadata__":{"wio":"'):
                     return 30
-                if head[8:9] != b"{":
-                    return 0
-                return 30 if "wio" in read_header(file.fileno(), path.name).metadata else 0
+                length = int.from_bytes(head[:8], "little")
+                if head[8:9] == b"{" and length <= MAX_HEADER:
+                    file.seek(8)
+                    # Most safetensors files are told from ours without being parsed.
+                    if b'"wio"' in file.read(length) and "wio" in read_header(file.fileno(), path.name).metadata:
+                        return 30
         except (OSError, FormatError):
-            return 0
+            pass
+        return 30 if self._index(path) else 0
 
     def read(self, path: Path, **options: str) -> Bundle:
+        from wio.adapters._wio_shards import read_set
+
         self.checked(options, writing=False)
-        return WioFileReader(path).bundle()
+        index = self._index(path)
+        return WioFileReader(path).bundle() if index is None else read_set(index)
 
     def convention(self, **options: str) -> Convention:
         self.checked(options, writing=True)
@@ -51,10 +62,20 @@ class WioFile(Adapter):
         return Target(slots, bundle.metadata, {})
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
-        self.checked(options, writing=True)
-        receipt = bundle.metadata.get("receipt")
+        size = self.checked(options, writing=True).get("shard_size")
+        given = bundle.metadata.get("receipt")
         rest = {key: value for key, value in bundle.metadata.items() if key != "receipt"}
-        save(Bundle(bundle.values(), rest), path, None if receipt is None else lambda: receipt)
+        save_as(Bundle(bundle.values(), rest), path, size, None if given is None else lambda: given)
 
     def receipt(self, path: Path) -> dict[str, Any] | None:
-        return WioFileReader(path).receipt()
+        from wio.adapters._wio_shards import read_index
+
+        index = self._index(path)
+        return WioFileReader(path).receipt() if index is None else read_index(index).receipt
+
+    def _index(self, path: Path) -> Path | None:
+        """The index that a path means: itself, or that of the file which it would be were it not in shards."""
+        from wio.adapters._wio_shards import is_index
+
+        found = path if path.exists() else index_path(path)
+        return found if is_index(found) else None

@@ -15,6 +15,7 @@ from typing import Any
 
 from vectors_invalid import invalid_vectors
 from vectors_layouts import layout_vectors
+from vectors_sharded import invalid_sets, valid_sets
 from vectors_valid import valid_vectors
 
 FOLDER = Path(__file__).parent.parent / "spec" / "vectors"
@@ -29,18 +30,23 @@ def all_vectors() -> dict[str, bytes]:
     for name, vector in invalid_vectors().items():
         files[f"invalid/{name}.wio"] = vector.raw
         files[f"invalid/{name}.json"] = _json(vector.as_json())
+    for name, (held, reading) in valid_sets().items():
+        files |= {f"sharded/valid/{name}/{file}": raw for file, raw in held.items()}
+        files[f"sharded/valid/{name}.json"] = _json(reading)
+    for name, invalid in invalid_sets().items():
+        files |= {f"sharded/invalid/{name}/{file}": raw for file, raw in invalid.files.items()}
+        files[f"sharded/invalid/{name}.json"] = _json(invalid.as_json())
     return files
 
 
 def write_vectors(folder: Path) -> None:
     """Brings a folder to what ``all_vectors`` says; files that are no vectors any more go."""
     files = all_vectors()
-    for part in ("valid", "invalid"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-        for path in (folder / part).iterdir():
-            if f"{part}/{path.name}" not in files:
-                path.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in files:
+            path.unlink()
     for name, raw in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(raw)
 
 

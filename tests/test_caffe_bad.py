@@ -9,6 +9,7 @@ import caffe_files as cf
 import numpy as np
 import pytest
 from caffe_files import blob, conv, layer, number, packet, values, varint
+from hostile import mutated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +65,7 @@ BAD = {
         "no finite number",
     ),
     "values in too many pieces": (one((packet(5, bytes(4)) + number(14, 1)) * 10_001 + cf.shape((10_001,))), "pieces"),
-    "too many layers": (packet(100, b"") * 50_001, "more than 50000 layers"),
+    "too many layers": (packet(100, b"") * 20_001, "more than 20000 layers"),
     "a parameter of another type": (packet(100, packet(1, "c") + packet(2, "X") + number(106, 1)), "wire type"),
     "more values than a definition has": (
         layer("c", "Convolution", (), (), (), (cf.CONV, packet(4, bytes(1_000_001)))),
@@ -138,19 +139,7 @@ def test_a_network_is_known_by_its_content(tmp_path: Path) -> None:
 def test_mutations_raise_nothing_else(tmp_path: Path, data: st.DataObject) -> None:
     """The format has no checksums: a changed value may read as another one; what it is may not change unnoticed."""
     form = data.draw(st.sampled_from([blob, cf.legacy, cf.unpacked]))
-    raw = bytearray(cf.network(form))
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(raw) - 1))
-        match data.draw(st.sampled_from(["flip", "cut", "insert", "remove"])):
-            case "flip":
-                raw[place] ^= data.draw(st.integers(1, 255))
-            case "cut":
-                del raw[max(place, 1) :]
-            case "insert":
-                raw.insert(place, data.draw(st.integers(0, 255)))
-            case _ if len(raw) > 1:
-                del raw[place]
-    path = cf.put(tmp_path, bytes(raw))
+    path = cf.put(tmp_path, mutated(data, cf.network(form)))
     CaffeModel().sniff(path)
     try:
         bundle = CaffeModel().read(path)

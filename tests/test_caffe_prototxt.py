@@ -9,6 +9,8 @@ import pytest
 from caffe_files import W, blob, layer
 from test_caffe_read import EXPECTED, declared, read
 
+from wio.adapters._caffe_prototxt import parse
+from wio.adapters._protobuf import WireError
 from wio.errors import FormatError
 
 
@@ -103,3 +105,26 @@ def test_a_prototxt_that_is_not_there_or_no_text(tmp_path: Path) -> None:
         read(tmp_path, cf.network(), prototxt=str(tmp_path / "none"))
     with pytest.raises(FormatError, match="no text"):
         read(tmp_path, cf.network(), prototxt=str(cf.put(tmp_path, b"\xff\xfe\xff", "x")))
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ('"M\\303\\274ller"', "M\u00fcller"),
+        ('"M\\xc3\\xBCller"', "M\u00fcller"),
+        ('"M\\u00fcller"', "M\u00fcller"),
+        ('"M\u00fcller"', "M\u00fcller"),
+        ("'a\\'b\\\\' \"\\t\"", "a'b\\\t"),
+        ('"\\303" "\\274"', "\u00fc"),
+        ('"\\0001"', "\x001"),
+    ],
+)
+def test_escapes_are_those_of_the_text_format(written: str, name: str) -> None:
+    """Protobuf prints what is no ASCII as the octal numbers of its UTF-8."""
+    assert parse(f"name: {written}") == {"name": [name]}
+
+
+@pytest.mark.parametrize("written", ['"\\377"', '"\\777"', '"\\ud800"', '"\\q"', '"\\x"'])
+def test_escapes_of_no_text_are_refused(written: str) -> None:
+    with pytest.raises(WireError, match="line 1: .* is no text"):
+        parse(f"name: {written}")

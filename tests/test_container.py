@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vector_files import File, compact, floats, framed, strings, table_digest
 
-import wio.container_writer
+import wio.placed_writer
 from wio.bundle import Bundle, Tensor
 from wio.container import DECLARATION, WioFileReader, verified
 from wio.container_writer import save
@@ -298,7 +298,7 @@ def test_memory_stays_bounded(tmp_path: Path) -> None:
     try:
         save(Bundle(map(make, range(count))), tmp_path / "a.wio")
         _, most = tracemalloc.get_traced_memory()
-        assert most < wio.container_writer.MOST_WAITING + 8 * size
+        assert most < wio.placed_writer.MOST_WAITING + 8 * size
         tracemalloc.reset_peak()
         bundle = read(tmp_path / "a.wio")
         assert [float(t.numpy()[-1]) for t in bundle.values()] == list(range(count))

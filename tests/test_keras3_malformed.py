@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hostile import mutated
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras3_judge import ADAPTER, write
@@ -239,14 +240,14 @@ def test_a_link_to_another_file(tmp_path: Path) -> None:
     def link(file: Any) -> None:
         file["layers/dense/vars/2"] = h5py.ExternalLink("/etc/passwd", "/")
 
-    refused(h5(tmp_path, link), "a link to elsewhere")
+    refused(h5(tmp_path, link), "links? to elsewhere")
 
 
 def test_a_soft_link(tmp_path: Path) -> None:
     def link(file: Any) -> None:
         file["layers/other"] = h5py.SoftLink("/layers/dense")
 
-    refused(h5(tmp_path, link), "a link to elsewhere")
+    refused(h5(tmp_path, link), "links? to elsewhere")
 
 
 def test_one_group_in_two_places(tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_a_heap_that_never_ends(tmp_path: Path) -> None:
     contents[heap + 24 : heap + 32] = bytes(8)
     path.write_bytes(contents)
     refused(path, "it has no end")
-    assert ADAPTER.sniff(path) == 0
+    assert ADAPTER.sniff(path) == 1
 
 
 def test_values_in_another_file(tmp_path: Path) -> None:
@@ -302,7 +303,7 @@ def test_a_shape_bomb(tmp_path: Path) -> None:
     def bomb(file: Any) -> None:
         file.create_dataset("layers/dense/vars/2", (1 << 40,), "f4", chunks=(1024,), compression="gzip")
 
-    refused(h5(tmp_path, bomb), "no compression does that")
+    refused(h5(tmp_path, bomb), "a decompression bomb")
 
 
 def test_opaque_bytes_without_a_dtype(tmp_path: Path) -> None:
@@ -325,7 +326,7 @@ def test_what_no_variable_is(tmp_path: Path, values: Any) -> None:
     def odd(file: Any) -> None:
         file["layers/dense/vars/2"] = values
 
-    refused(h5(tmp_path, odd), "which no variable of Keras is|opaque values")
+    refused(h5(tmp_path, odd), "which no weights are|opaque values")
 
 
 def test_big_endian_and_compressed_values_are_the_same_values(tmp_path: Path) -> None:
@@ -414,22 +415,6 @@ def test_damaged_metadata_of_a_member(tmp_path: Path) -> None:
 
 
 # --- mutations
-
-
-def mutated(data: st.DataObject, contents: bytes) -> bytes:
-    raw = bytearray(contents)
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(raw) - 1))
-        match data.draw(st.sampled_from(["flip", "cut", "insert", "remove"])):
-            case "flip":
-                raw[place] ^= data.draw(st.integers(1, 255))
-            case "cut":
-                del raw[max(place, 1) :]
-            case "insert":
-                raw.insert(place, data.draw(st.integers(0, 255)))
-            case _ if len(raw) > 1:
-                del raw[place]
-    return bytes(raw)
 
 
 def values_of(path: Path) -> dict[str, Any]:

@@ -404,7 +404,7 @@ def test_a_json_beside_a_file_that_needs_none(tmp_path: Path) -> None:
     full = HERE / "data" / "real_frameworks" / "keras_layers" / "k122_th_first" / "Convolution2D.full.h5"
     with pytest.raises(FormatError, match="has a model_config of its own"):
         wio.open(full, adapter="keras-theano", config=str(config_of(SAVED["1.0.5/image_first"])))
-    with pytest.raises(FormatError, match="cannot be read"):
+    with pytest.raises(FormatError, match="cannot be opened"):
         wio.open(SAVED["0.3.3/graph"].weights, adapter="keras-theano", config=str(tmp_path / "none.json"))
     with pytest.raises(UsageError, match="no option 'config' for writing"):
         import_into(

@@ -91,7 +91,7 @@ def test_a_broken_adapter_is_listed_with_its_package(target: str, site: Path, tm
     installed(site, "stranger", f"text = {target}", requires=("no-such-thing; extra == 'other'", "no_such_module"))
     with pytest.warns(UserWarning, match=r"'text' of stranger 1\.2 is broken"):
         found = plugins.found_adapters()
-    assert [each.origin for each in found if each.adapter is None] == ["stranger 1.2"]
+    assert [str(each.package) for each in found if each.adapter is None] == ["stranger 1.2"]
     with pytest.raises(AdapterError, match=r"'text' of stranger 1\.2: it is broken"):
         plugins.adapter_named("text")
     (tmp_path / "a.text").write_text("none of wio's formats")

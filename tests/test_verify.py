@@ -282,7 +282,7 @@ def test_values_that_are_not_finite_agree_with_nothing(written: Path, tmp_path: 
 
 
 def test_maps_are_compared_a_few_at_a_time(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wio.running import verify as module
+    from wio.running import network_run as module
     from wio.running.onnx_session import OnnxSession
 
     asked: list[int] = []

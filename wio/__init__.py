@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wio.api import import_into as import_into
     from wio.api import open as open
     from wio.api import save as save
+    from wio.api import show as show
     from wio.bundle import Bundle as Bundle
     from wio.bundle import Tensor as Tensor
     from wio.comparing.diff import diff as diff
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "open": "wio.api",
     "save": "wio.api",
+    "show": "wio.api",
     "export": "wio.api",
     "import_into": "wio.api",
     "diff": "wio.comparing.diff",

@@ -78,6 +78,8 @@ class Target:
 class Adapter:
     """Reads and writes one file format. Subclass it; leave out what the format cannot do.
 
+    ``suffix`` is what a file is named with where wio names it; by default it is the adapter's name.
+
     Nothing of a framework may be imported at module level, and nothing heavy: adapters are loaded to list them.
 
     ``extras`` names the modules that reading or writing imports and a plain installation lacks, each with the extra of
@@ -89,6 +91,7 @@ class Adapter:
     description: ClassVar[str]
     reads: ClassVar[bool] = True
     writes: ClassVar[bool] = False
+    suffix: ClassVar[str] = ""
     options: ClassVar[tuple[Option, ...]] = ()
     extras: ClassVar[Mapping[str, str]] = {}
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from wio import container_writer, port
-from wio.bundle import Bundle
+from wio import port, sharded_writer
+from wio.bundle import Bundle, Tensor
+from wio.picturing.grid import Grid
+from wio.picturing.kernels import Chosen, kernel_grid
 from wio.plan import Plan
 from wio.port import Declarations
 
@@ -28,9 +30,21 @@ def open(
     return port.open_resolved(path, adapter, options, Declarations(arch, dialect, tuple(declare))).bundle
 
 
-def save(bundle: Bundle, path: Path | str) -> dict[str, str]:
-    """Writes a bundle as a .wio file; gives the SHA-256 (hex) of each tensor's stored bytes."""
-    return container_writer.save(bundle, Path(path))
+def save(bundle: Bundle, path: Path | str, *, shard_size: int | str | None = None) -> dict[str, str]:
+    """Writes a bundle as a .wio file; gives the SHA-256 (hex) of each tensor's stored bytes.
+
+    ``shard_size`` is that of ``--shard-size``, bytes or a text such as ``2GB``: what is larger becomes several files.
+    """
+    return sharded_writer.save_as(bundle, Path(path), shard_size)
+
+
+def show(tensor: Tensor, inputs: Sequence[int] = (), outputs: Sequence[int] = (), most: int | None = None) -> Grid:
+    """A tensor's kernels as they are laid over the input, which a notebook displays; ``wio show`` without a file.
+
+    ``inputs`` and ``outputs`` choose channels, else the first ``most``. Reads the tensor. Raises LayoutError unless its
+    role and layout are declared.
+    """
+    return kernel_grid(tensor, Chosen(tuple(inputs), tuple(outputs), most))
 
 
 def export(
@@ -45,14 +59,16 @@ def export(
     drop: Sequence[str] = (),
     apply: Sequence[str] = (),
     layout: str = "keep",
+    shard_size: int | str | None = None,
     **options: str,
 ) -> Plan:
     """``wio export``: any readable file to .wio. Gives the plan that was carried out.
 
-    ``apply`` takes ``STEP=LAYER[:ARGUMENT...]``: values that change, as ``--apply`` has them.
+    ``shard_size`` is that of ``--shard-size``: what is larger becomes ``NAME-00001-of-0000N.wio`` and
+    ``NAME.wio.index.json``. ``apply`` takes ``STEP=LAYER[:ARGUMENT...]``: values that change, as ``--apply`` has them.
     """
     told = Declarations(arch, dialect, tuple(declare), tuple(only), tuple(drop), tuple(apply))
-    return port.export(source, out, adapter=adapter, options=options, told=told, layout=layout)
+    return port.export(source, out, adapter=adapter, options=options, told=told, layout=layout, shard_size=shard_size)
 
 
 def import_into(

@@ -41,35 +41,6 @@ def atomic_output(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def kept_synced(path: Path) -> Iterator[None]:
-    """While the block writes the file the disk is kept busy with it, so that the last fsync finds little left to do.
-
-    An error of the disk is told once only, so what this one is told is raised when the block ends.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-    from threading import Event
-
-    written = Event()
-    sync = getattr(os, "fdatasync", os.fsync)
-
-    def keep_syncing() -> None:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            while not written.wait(0.02):
-                sync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    with ThreadPoolExecutor(1) as thread:
-        syncing = thread.submit(keep_syncing)
-        try:
-            yield
-        finally:
-            written.set()
-        syncing.result()
-
-
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

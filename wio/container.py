@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import mmap
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +14,7 @@ from wio.dtypes import DTYPES, DType
 from wio.encodings import from_bytes
 from wio.errors import DigestError, FormatError, LayoutError
 from wio.layout import Layout
+from wio.mapping import map_file, shrunk
 from wio.roles import ROLES, contradiction
 from wio.safetensors_header import Entry, is_shape, parse_object, read_header
 
@@ -47,8 +46,9 @@ class WioFileReader:
         self._name = path.name
         with path.open("rb") as file:
             self._header = read_header(file.fileno(), self._name)
-            size = os.fstat(file.fileno()).st_size
-            self._map = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+            self._map = map_file(file.fileno())
+        self._view = memoryview(self._map)
+        self.size = len(self._view)
         self.declaration = self._declaration()
 
     def bundle(self) -> Bundle:
@@ -73,6 +73,10 @@ class WioFileReader:
         if rest or unknown:
             metadata[UNKNOWN] = {"file": rest, "tensors": unknown}
         return Bundle(tensors, metadata)
+
+    def header_sha256(self) -> str:
+        """The SHA-256 of length and header, which hold the digests of everything else in the file."""
+        return hashlib.sha256(self._map[: self._header.data_start]).hexdigest()
 
     def receipt(self) -> dict[str, Any] | None:
         """The receipt kept in the file, its digest checked, or None."""
@@ -108,7 +112,7 @@ class WioFileReader:
     def _reserved(self, reference: Any, expected: str) -> bytes:
         """The bytes of a reserved tensor, checked against the digest in its reference."""
         digest = reference.get("sha256") if isinstance(reference, dict) else None
-        if not _is_digest(digest) or reference.get("tensor") != expected:
+        if not is_digest(digest) or reference.get("tensor") != expected:
             raise FormatError(f"{self._name}: a reference to {expected} is malformed")
         entry = self._header.entries.get(expected)
         if entry is None or entry.dtype is not _UINT8 or len(entry.shape) != 1:
@@ -120,7 +124,9 @@ class WioFileReader:
 
     def _bytes(self, entry: Entry) -> memoryview:
         start = self._header.data_start
-        return self._map[start + entry.start : start + entry.end]
+        if shrunk(self._map, start + entry.end):
+            raise FormatError(f"{self._name}: became shorter while it was read")
+        return self._view[start + entry.start : start + entry.end]
 
     def _tensor(self, item: dict[str, Any], layouts: list[Layout]) -> Tensor:
         name = item.get("name")
@@ -141,7 +147,7 @@ class WioFileReader:
             if refuted:
                 raise FormatError(f"{self._name}: tensor {name!r}: {refuted}")
         digest = item.get("sha256")
-        if not _is_digest(digest):
+        if not is_digest(digest):
             raise FormatError(f"{self._name}: tensor {name!r} has no SHA-256")
         for key in ("origin", "layer"):
             if not isinstance(item.get(key, ""), str):
@@ -158,6 +164,7 @@ class WioFileReader:
             digest=digest,
             stored_bytes=entry.end - entry.start,
             raw=lambda: self._bytes(entry),
+            parallel=True,
         )
 
     def _load(self, entry: Entry, dtype: DType, shape: tuple[int, ...]) -> Array:
@@ -192,7 +199,7 @@ class WioFileReader:
             raise FormatError(f"{self._name}: the table of layouts: {error.message}", remedy=error.remedy) from None
 
 
-def _is_digest(value: object) -> TypeGuard[str]:
+def is_digest(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 

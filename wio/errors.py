@@ -19,9 +19,9 @@ class Problem:
     remedy: str | None = None
 
     def __str__(self) -> str:
-        where = f"{printable(self.tensor)}: " if self.tensor is not None else ""
-        remedy = f"\n    -> {self.remedy}" if self.remedy else ""
-        return f"{where}{self.message}{remedy}"
+        where = f"{legible(self.tensor)}: " if self.tensor is not None else ""
+        remedy = f"\n    -> {legible(self.remedy)}" if self.remedy else ""
+        return f"{where}{legible(self.message)}{remedy}"
 
     def as_json(self) -> dict[str, str | None]:
         return {"kind": self.kind, "tensor": self.tensor, "message": self.message, "remedy": self.remedy}
@@ -30,7 +30,8 @@ class Problem:
 class WioError(Exception):
     """Base of every error that wio raises on purpose; the command line prints it without a traceback.
 
-    Problems are collected: one error lists everything that is wrong with a file or a plan at once.
+    Problems are collected: one error lists everything that is wrong with a file or a plan at once. As text it is fit
+    for a terminal, whatever the names in a file are.
     """
 
     def __init__(self, message: str, problems: Iterable[Problem] = (), remedy: str | None = None) -> None:
@@ -40,12 +41,12 @@ class WioError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        lines = [self.message]
+        lines = [legible(self.message)]
         lines += [f"  {problem}" for problem in self.problems[:MOST_PROBLEMS_SHOWN]]
         if len(self.problems) > MOST_PROBLEMS_SHOWN:
             lines.append(f"  ... and {len(self.problems) - MOST_PROBLEMS_SHOWN} more (--json lists all)")
         if self.remedy:
-            lines.append(f"  -> {self.remedy}")
+            lines.append(f"  -> {legible(self.remedy)}")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
@@ -86,6 +87,8 @@ class UsageError(WioError):
 
 
 MOST_PROBLEMS_SHOWN = 20
+# Characters of one name or message. No format forbids a name of ten million; no one reads it in a terminal.
+LONGEST_SHOWN = 2000
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str | None:
@@ -101,3 +104,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def legible(text: str) -> str:
+    """Text from a file for a person: :func:`printable`, and cut in the middle where it is too long to be read."""
+    if len(text) > LONGEST_SHOWN:
+        half = LONGEST_SHOWN // 2
+        text = f"{text[:half]} ... ({len(text)} characters in all) ... {text[-half:]}"
+    return printable(text)

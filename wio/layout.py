@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from wio.errors import LayoutError
 
@@ -71,6 +71,10 @@ class Layout:
         return _parse(text)
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         words = ["".join(_bracketed(axis) for axis in self.axes) or "()"]
         if self.flipped:
             words.append("flipped")
@@ -111,6 +115,8 @@ class Layout:
         merged = {**{k: v for k, v in sizes.items() if k in grouped}, **dict(self.sizes)}
         if self.gates:
             merged.pop("G", None)
+        if len(merged) == len(self.sizes):
+            return self
         return Layout(self.axes, self.flipped, self.values, tuple(merged.items()), self.gates)
 
     @property
@@ -121,18 +127,26 @@ class Layout:
 
     def check(self, shape: Sequence[int]) -> str | None:
         """What in a shape refutes this layout, or None. Never says what a shape might mean."""
-        if len(shape) != self.rank:
+        if len(shape) != len(self.axes):
             return f"layout {self} has {self.rank} axes, shape {tuple(shape)} has {len(shape)}"
-        for axis, extent in zip(self.axes, shape, strict=True):
+        for k, product, complete in self._bounds:
+            axis, extent = self.axes[k], shape[k]
             if axis == "1" and extent != 1:
                 return f"layout {self} has a unit axis where shape {tuple(shape)} has {extent}"
-            known = [size for size in map(self.size, axis) if size is not None]
-            product = math.prod(known)
-            complete = len(known) == len(axis)
             fits = product == extent if complete else extent % product == 0 if product else extent == 0
             if not fits:
                 return f"layout {self}: axis {_bracketed(axis)} cannot have the {extent} of shape {tuple(shape)}"
         return None
+
+    @cached_property
+    def _bounds(self) -> tuple[tuple[int, int, bool], ...]:
+        """The axes that can refute a shape, each with the product of its known sizes and whether all are known."""
+        found = []
+        for k, axis in enumerate(self.axes):
+            known = [1] if axis == "1" else [size for size in map(self.size, axis) if size is not None]
+            if known:
+                found.append((k, math.prod(known), len(known) == len(axis)))
+        return tuple(found)
 
     def extents(self, shape: Sequence[int]) -> dict[str, int]:
         """The size of every letter that the declared sizes and a shape together settle."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from wio.errors import FormatError
@@ -75,9 +76,16 @@ class Network:
 
     def feature_maps(self, given: Mapping[str, FeatureMap | None] | None = None) -> dict[str, FeatureMap | None]:
         """For each layer what it gives out; None where that is not known. ``given`` presets some."""
+        return self._own_maps if not given else self._maps(given)
+
+    @cached_property
+    def _own_maps(self) -> dict[str, FeatureMap | None]:
+        return self._maps({})
+
+    def _maps(self, given: Mapping[str, FeatureMap | None]) -> dict[str, FeatureMap | None]:
         maps: dict[str, FeatureMap | None] = {}
         for layer in self.layers:
-            if given and layer.name in given:
+            if layer.name in given:
                 maps[layer.name] = given[layer.name]
             else:
                 maps[layer.name] = output_of(layer, [maps[name] for name in layer.inputs])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from wio.contiguous import contiguous
@@ -160,6 +161,7 @@ def _places(before: Axes, after: Axes) -> list[int]:
     return places
 
 
+@lru_cache(maxsize=4096)
 def rearrange(source: Layout, target: Layout) -> tuple[Op, ...]:
     """The operations that bring an array of layout ``source`` to layout ``target``; () if they are the same.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.metadata import Distribution, EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from wio.adapter import Adapter
 from wio.architectures.architecture import Architecture
 from wio.architectures.registry_file import file_name, load_architecture
 from wio.bundle import Bundle
+from wio.entry_points import EntryPoint, Package, entry_points
 from wio.errors import AdapterError, WioError, printable
 from wio.network import Network
 
@@ -38,20 +39,15 @@ class Found:
     """
 
     name: str
-    package: str
-    version: str
+    package: Package
     adapter: Adapter | None
     error: str | None = None
     remedy: str | None = None
 
-    @property
-    def origin(self) -> str:
-        return f"{self.package} {self.version}".strip()
-
     def usable(self) -> Adapter:
         """The adapter; AdapterError says what is wrong with it, whose it is, and what would help."""
         if self.adapter is None or self.error is not None:
-            raise AdapterError(f"the adapter {self.name!r} of {self.origin}: {self.error}", remedy=self.remedy)
+            raise AdapterError(f"the adapter {self.name!r} of {self.package}: {self.error}", remedy=self.remedy)
         return self.adapter
 
 
@@ -63,60 +59,50 @@ def found_adapters() -> tuple[Found, ...]:
     were installed; the names of wio's own adapters are taken.
     """
     points: dict[str, list[EntryPoint]] = {}
-    for point in sorted(entry_points(group=ADAPTERS), key=lambda point: (point.name, _package(point))):
+    for point in sorted(entry_points(group=ADAPTERS), key=lambda point: (point.name, point.package.name)):
         points.setdefault(point.name, []).append(point)
     return tuple(each for same in points.values() for each in _settled(same))
 
 
 def _settled(points: list[EntryPoint]) -> Iterator[Found]:
     """The adapters that share a name, as found."""
-    own = [point for point in points if _package(point)[0] == "wio"]
+    own = [point for point in points if point.package.name == "wio"]
     for point in points:
         rivals = [each for each in own or points if each is not point]
         if not rivals or point in own:
             yield _load(point)
             continue
-        others = " and ".join(" ".join(_package(each)) for each in rivals)
+        others = " and ".join(str(each.package) for each in rivals)
         error = f"{others} also calls an adapter {point.name!r}" + ("" if own else ", so neither is used")
-        remedy = "pip uninstall " + " or ".join(_package(each)[0] for each in points if each not in own)
-        warnings.warn(f"the adapter {point.name!r} of {' '.join(_package(point))} is refused: {error}", stacklevel=2)
-        yield Found(point.name, *_package(point), None, error, remedy)
-
-
-def _package(point: EntryPoint) -> tuple[str, str]:
-    return ("an unknown package", "") if point.dist is None else _name_and_version(point.dist)
-
-
-@cache
-def _name_and_version(dist: Distribution) -> tuple[str, str]:
-    """Each asking parses the package's metadata anew."""
-    return dist.name, dist.version
+        remedy = "pip uninstall " + " or ".join(each.package.name for each in points if each not in own)
+        warnings.warn(f"the adapter {point.name!r} of {point.package} is refused: {error}", stacklevel=2)
+        yield Found(point.name, point.package, None, error, remedy)
 
 
 def _load(point: EntryPoint) -> Found:
-    package, version = _package(point)
+    package = point.package
     try:
         adapter = point.load()()
         if not isinstance(adapter, Adapter):
             raise TypeError(f"{point.value} is no wio.adapter.Adapter")
         missing = {module: extra for module, extra in adapter.extras.items() if find_spec(module) is None}
     except Exception as error:  # a stranger's package must not take wio down; it is listed with what it raised
-        missing = _extras_with(point.dist, error.name or "") if isinstance(error, ModuleNotFoundError) else {}
+        missing = _extras_with(package, error.name or "") if isinstance(error, ModuleNotFoundError) else {}
         if not missing:
-            warnings.warn(f"the adapter {point.name!r} of {package} {version} is broken: {error!r}", stacklevel=2)
-            return Found(point.name, package, version, None, f"it is broken: {error!r}")
+            warnings.warn(f"the adapter {point.name!r} of {package} is broken: {error!r}", stacklevel=2)
+            return Found(point.name, package, None, f"it is broken: {error!r}")
         adapter = None
     if not missing:
-        return Found(point.name, package, version, adapter)
+        return Found(point.name, package, adapter)
     # An extra that was not asked for is no defect: whoever does not use the adapter is not warned.
     extras = ",".join(sorted(set(missing.values())))
-    lacks = f"it needs {', '.join(missing)}, which the extra {extras} of {package} brings"
-    return Found(point.name, package, version, adapter, lacks, f"pip install '{package}[{extras}]'")
+    lacks = f"it needs {', '.join(missing)}, which the extra {extras} of {package.name} brings"
+    return Found(point.name, package, adapter, lacks, f"pip install '{package.name}[{extras}]'")
 
 
-def _extras_with(dist: Distribution | None, module: str) -> dict[str, str]:
+def _extras_with(package: Package, module: str) -> dict[str, str]:
     """A module with the extra of a package that requires a distribution of its name (Core metadata, Requires-Dist)."""
-    for requirement in (dist and dist.requires) or ():
+    for requirement in package.requires:
         name = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"""\bextra\s*==\s*["']([\w.-]+)["']""", requirement)
         if name and extra and re.sub(r"[-_.]+", "_", name[0]).lower() == module.partition(".")[0].lower():
@@ -143,11 +129,12 @@ def split_prefix(argument: str) -> tuple[str | None, Path]:
 
 def detect(path: Path) -> Adapter:
     """The adapter whose format the file has: the most specific match. AdapterError for none, and for a tie."""
+    _refuse_what_is_no_file(path)
     found = found_adapters()
     matches = [(_sniffed(each, path), each) for each in found]
     best = max((score for score, _ in matches), default=0)
     if best <= 0:
-        unasked = "".join(f"; {each.name} of {each.origin} could not be asked" for each in found if not each.adapter)
+        unasked = "".join(f"; {each.name} of {each.package} could not be asked" for each in found if not each.adapter)
         raise AdapterError(
             f"{path}: {_what_it_is(path)}",
             remedy=f"wio adapters lists what can be read; --from ADAPTER insists{unasked}",
@@ -165,13 +152,26 @@ def detect(path: Path) -> Adapter:
     return winners[0].usable()
 
 
+def _refuse_what_is_no_file(path: Path) -> None:
+    """A pipe or a device is neither asked about nor opened: it might never answer, or never end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        # Missing, or a prefix of files: the adapters know which.
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise AdapterError(f"{path}: not a regular file", remedy="copy what it gives into a file, and name that")
+
+
 def _sniffed(found: Found, path: Path) -> int:
     if found.adapter is None or not found.adapter.reads:
         return 0
     try:
         return found.adapter.sniff(path)
     except Exception as error:  # as above: it must not stand between the others and their files
-        warnings.warn(f"the adapter {found.name!r} of {found.origin} failed to look at {path}: {error!r}", stacklevel=2)
+        warnings.warn(
+            f"the adapter {found.name!r} of {found.package} failed to look at {path}: {error!r}", stacklevel=2
+        )
         return 0
 
 
@@ -179,13 +179,21 @@ _SIGNATURES = (
     (b"version https://git-lfs", "a Git LFS pointer: the file itself was never fetched (git lfs pull)"),
     (b"<!doctype html", "an HTML page: a download that went wrong"),
     (b"<html", "an HTML page: a download that went wrong"),
+    (b"<?xml", "an XML document: a server's answer in place of the file"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, but not one of Keras 1 or 2"),
     (b"PK\x03\x04", "a zip archive of a kind wio cannot read"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x03", "a Python pickle"),
     (b"\x80\x04", "a Python pickle"),
+    (b"\x80\x05", "a Python pickle"),
     (b"\x1f\x8b", "a gzip archive: unpack it first"),
+    (b"\xfd7zXZ\0", "an xz archive: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
+    (b"GGUF", "a GGUF file, which wio does not read"),
+    (b"\x7fELF", "a program"),
+    (b"{", "JSON, and no index of weights that wio reads"),
 )
 
 
@@ -195,8 +203,6 @@ def _what_it_is(path: Path) -> str:
             return "no such file, and no checkpoint has that prefix"
         if path.is_dir():
             return "a folder without a checkpoint in it"
-        if not path.is_file():
-            return "not a regular file"
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
@@ -215,6 +221,7 @@ def open_bundle(
     path: Path | str, adapter: str | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[Bundle, Adapter]:
     """Opens a file lazily with the adapter named, or with the one that its content calls for."""
+    _refuse_what_is_no_file(Path(path))
     chosen = adapter_named(adapter) if adapter else detect(Path(path))
     if not chosen.reads:
         raise AdapterError(f"{chosen.name} cannot read, only write")
@@ -252,7 +259,7 @@ def _folders(variable: str) -> tuple[Path, ...]:
         try:
             module = importlib.import_module(point.value)
         except Exception as error:  # as above: listed, not raised
-            warnings.warn(f"the registry of {' '.join(_package(point))} cannot be loaded: {error!r}", stacklevel=2)
+            warnings.warn(f"the registry of {point.package} cannot be loaded: {error!r}", stacklevel=2)
             continue
         found += [Path(folder) for folder in module.__path__]
     return (*found, *(Path(folder) for folder in variable.split(os.pathsep) if folder))

@@ -14,7 +14,6 @@ from wio.architectures.architecture import Architecture
 from wio.architectures.dialect import Dialect
 from wio.architectures.network_changes import changed
 from wio.bundle import Bundle, Tensor
-from wio.container_writer import save
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
 from wio.layout import Layout
 from wio.metadata import detached
@@ -23,6 +22,7 @@ from wio.plugins import adapter_named, architecture_named, habit_named, open_bun
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
+from wio.sharded_writer import save_as
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,7 @@ def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
     """
     bundle.metadata.setdefault("adapter", found.name)
     selected = bundle.select((), told.drop)
-    dropped = {name: "--drop" for name in bundle if name not in selected}
+    dropped = {name: "--drop" for name in bundle if name not in selected} if told.drop else {}
     convention = convention_of(selected, found)
     bundle = _declare(selected, told.declare, convention)
     if told.arch is not None:
@@ -189,6 +189,7 @@ def export(
     options: Mapping[str, str] | None = None,
     told: Declarations | None = None,
     layout: str = "keep",
+    shard_size: int | str | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
@@ -196,20 +197,21 @@ def export(
 
     ``layout="keep"`` keeps the source's bytes and declares their layout; ``"neutral"`` rearranges every declared tensor
     to its role's neutral layout. Checksums of the source are verified as it is read. ``dry_run`` only gives the plan.
+    With a ``shard_size`` (bytes, or a text such as ``2GB``) what is larger becomes several files and their index.
     """
     told = told or Declarations()
+    if out is None and not dry_run:
+        raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     resolved = open_resolved(source, adapter, options, told)
     reading = Reading(progress)
     resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
     plan = replace(export_plan(resolved, layout), values=values)
-    if dry_run:
+    if out is None or dry_run:
         return plan
-    if out is None:
-        raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     reading.note_sources_of(plan)
     stated = {**told.as_json(), "layout": layout}
     facts = facts_of("export", source, resolved.adapter, stated, options)
-    save(plan.apply(), Path(out), lambda: receipt_of(plan, facts, reading.digests, UNKNOWN))
+    save_as(plan.apply(), Path(out), shard_size, lambda: receipt_of(plan, facts, reading.digests, UNKNOWN))
     return plan
 
 
@@ -260,6 +262,7 @@ def import_into(
     adapter: str,
     options: Mapping[str, str] | None = None,
     template: Path | str | None = None,
+    shard_size: int | str | None = None,
     source_adapter: str | None = None,
     source_options: Mapping[str, str] | None = None,
     told: Declarations | None = None,
@@ -268,7 +271,8 @@ def import_into(
 ) -> Plan:
     """Writes ``out`` in another adapter's format, and gives the plan; with ``dry_run`` only gives the plan.
 
-    ``template`` is an existing file of the target's format whose weights are replaced, for the adapters that take one.
+    ``template`` is an existing file of the target's format whose weights are replaced, ``shard_size`` the bytes (or a
+    text such as ``2GB``) over which a file is written in shards, for the adapters that take one.
     Digests of a .wio source are verified as its tensors are read. Raises PlanError with every tensor that cannot be
     taken there; then nothing is written.
     """
@@ -277,7 +281,9 @@ def import_into(
     if not chosen.writes:
         raise AdapterError(f"{adapter} can be read, not written")
     resolved = open_resolved(source, source_adapter, source_options, told)
-    settled = chosen.checked(_with_template(chosen, options or {}, template), writing=True)
+    asked = _with_option(chosen, options or {}, "template", template, "what it writes needs no file to start from")
+    asked = _with_option(chosen, asked, "shard_size", shard_size, "it does not write in shards of that kind")
+    settled = chosen.checked(asked, writing=True)
     reading = Reading(progress)
     resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
     resolved, declared = _with_declared_values(resolved, chosen.name, told)
@@ -299,18 +305,18 @@ def import_into(
     return plan
 
 
-def _with_template(chosen: Adapter, options: Mapping[str, str], template: Path | str | None) -> Mapping[str, str]:
-    """The options with the template among them: an adapter that takes one declares it as an option of that name."""
-    if template is None:
+def _with_option(
+    chosen: Adapter, options: Mapping[str, str], name: str, value: Path | str | int | None, why_not: str
+) -> Mapping[str, str]:
+    """The options with this one among them, which an adapter that takes it declares under that name."""
+    if value is None:
         return options
-    if not any(option.name == "template" and option.writing for option in chosen.options):
-        raise UsageError(
-            f"{chosen.name} takes no template: what it writes needs no file to start from",
-            remedy="leave --template out",
-        )
-    if "template" in options:
-        raise UsageError("the template is given twice", remedy="leave out --option template=...: --template says it")
-    return {**options, "template": os.fspath(template)}
+    flag = f"--{name.replace('_', '-')}"
+    if not any(option.name == name and option.writing for option in chosen.options):
+        raise UsageError(f"{chosen.name} takes no {name}: {why_not}", remedy=f"leave {flag} out")
+    if name in options:
+        raise UsageError(f"the {name} is given twice", remedy=f"leave out --option {name}=...: {flag} says it")
+    return {**options, name: str(value) if isinstance(value, int) else os.fspath(value)}
 
 
 def plan_into(resolved: Resolved, chosen: Adapter, settled: Mapping[str, str], told: Declarations) -> Plan:

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from wio.dtypes import BY_SAFETENSORS, DType
 from wio.errors import FormatError, WioError
@@ -19,10 +19,12 @@ from wio.errors import FormatError, WioError
 MAX_HEADER = 100_000_000
 MAX_RANK = 64
 _MAX_EXTENT = 2**63
+# Values and containers of one JSON document. A value of three bytes takes two hundred once it is read, so that a small
+# file could ask for gigabytes; 120,000 tensors, more than any model keeps in one file, stay within.
+_MOST_VALUES, _MOST_CONTAINERS = 900_000, 400_000
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One tensor of the header; ``start`` and ``end`` count from the first byte of the data."""
 
     name: str
@@ -64,8 +66,21 @@ def read_header(descriptor: int, name: str) -> Header:
     return Header(metadata, entries, 8 + length)
 
 
+def begins_with_header(head: bytes) -> bool:
+    """Whether the first bytes of a file are a header's: its length, which is no text, and the start of an object."""
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and (length <= MAX_HEADER or (head[9:10] == b'"' and min(head[:8]) < 9))
+
+
 def parse_json(raw: bytes, what: str) -> Any:
-    """JSON as strictly as a format wants it: UTF-8, no duplicate keys, no NaN; FormatError otherwise."""
+    """JSON as strictly as a format wants it: UTF-8, no duplicate keys, no NaN; FormatError otherwise.
+
+    Memory stays within 300 MB: a document of more values than any weight file has is refused unread.
+    """
+    # A backslash is inside a text: those of a document within the document are no values yet.
+    values = raw.count(b",") - raw.count(b',\\"') - raw.count(b',{\\"')
+    if values > _MOST_VALUES or raw.count(b"[") + raw.count(b"{") - raw.count(b'{\\"') > _MOST_CONTAINERS:
+        raise FormatError(f"{what} holds more values than any weight file needs ({len(raw)} bytes of JSON)")
     try:
         document = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_finite
@@ -108,15 +123,16 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
 
 def is_shape(value: object, itemsize: int) -> bool:
     """Whether a value of a JSON document is a list of at most 64 sizes whose product overflows no one's integers."""
-    if not isinstance(value, list) or len(value) > MAX_RANK or not all(map(_is_size, value)):
+    if not isinstance(value, list) or len(value) > MAX_RANK or not _are_sizes(value):
         return False
     # Sizes of 0 are left out: NumPy and others multiply the sizes before they look for one.
     product: int = math.prod(size for size in value if size)
     return product * max(itemsize, 1) < _MAX_EXTENT
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_EXTENT
+def _are_sizes(values: list[Any]) -> bool:
+    """Whether JSON gave whole numbers in range; its ``true`` is no number."""
+    return all(type(value) is int and 0 <= value < _MAX_EXTENT for value in values)
 
 
 def _entry(file: str, name: str, value: Any) -> Entry:
@@ -128,7 +144,7 @@ def _entry(file: str, name: str, value: Any) -> Entry:
     shape, offsets = value["shape"], value["data_offsets"]
     if not is_shape(shape, dtype.itemsize):
         raise FormatError(f"{file}: tensor {name!r} has a shape that is no list of sizes")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
+    if not isinstance(offsets, list) or len(offsets) != 2 or not _are_sizes(offsets):
         raise FormatError(f"{file}: tensor {name!r} has data_offsets that are no pair of offsets")
     start, end = offsets
     if end - start != math.prod(shape) * dtype.itemsize:

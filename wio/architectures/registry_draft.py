@@ -25,11 +25,8 @@ def draft(identity: str, network: Network, bundle: Bundle, adapter: str, source:
     What the graph does not tell stands in comments that begin with ``TODO``: an operator without a name here, the size
     of the input. Roles, kernel sizes and channels come from what the file declares of its tensors.
     """
-    held: dict[str, dict[str, Tensor]] = {}
-    for tensor in bundle.values():
-        if tensor.role is not None:
-            held.setdefault(tensor.layer, {})[tensor.role] = tensor
-    network = _with_input(network)
+    held = _by_layer(bundle)
+    network = with_input(network)
     layers = [_completed(layer, held.get(layer.name, {})) for layer in network.layers]
     lines = [f"id = {quoted(identity)}", f"title = {quoted(identity)}", "", "[network]", "layers = ["]
     for layer, given in zip(layers, network.layers, strict=True):
@@ -47,7 +44,26 @@ def draft(identity: str, network: Network, bundle: Bundle, adapter: str, source:
     return "\n".join(lines) + "\n"
 
 
-def _with_input(network: Network) -> Network:
+def settled(network: Network, bundle: Bundle) -> Network:
+    """The network with an Input, its layers with what their weights settle: channels, kernel sizes, whether a bias."""
+    held = _by_layer(bundle)
+    layers = []
+    for layer in with_input(network).layers:
+        attributes = {**layer.attributes, **_completed(layer, held.get(layer.name, {})).attributes}
+        layers.append(replace(layer, attributes=attributes))
+    return Network(tuple(layers))
+
+
+def _by_layer(bundle: Bundle) -> dict[str, dict[str, Tensor]]:
+    """The weights of each layer by their role."""
+    held: dict[str, dict[str, Tensor]] = {}
+    for tensor in bundle.values():
+        if tensor.role is not None:
+            held.setdefault(tensor.layer, {})[tensor.role] = tensor
+    return held
+
+
+def with_input(network: Network) -> Network:
     """The network with an Input before layers that take nothing: a Sequential of Keras has none."""
     if all(layer.inputs or layer.op == "Input" for layer in network.layers):
         return network

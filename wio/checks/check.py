@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from wio.adapter import Adapter
 from wio.architectures.architecture import Architecture
 from wio.architectures.network_changes import changed
-from wio.bundle import Bundle
+from wio.bundle import Bundle, Tensor
 from wio.checks import against, deviations, graph, mapping, values
 from wio.checks.finding import NOTE, SEVERITIES, Finding
 from wio.checks.mapping import BY_THE_USER
@@ -21,17 +21,35 @@ from wio.port import Declarations, Resolved, resolve
 
 @dataclass(frozen=True)
 class Checked:
-    """What a lint found, errors first; ``graph`` says whose graph its rules had: the file's own, or none."""
+    """What a lint found, errors first; ``graph`` says whose graph its rules had: the file's own, or none.
+
+    ``held``: what was looked at, by the names that findings have for tensors.
+    """
 
     findings: tuple[Finding, ...]
     tensors: int
     graph: bool
     architecture: str | None
+    held: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
         """Whether there is nothing but notes."""
         return all(finding.severity == NOTE for finding in self.findings)
+
+    @property
+    def summary(self) -> str:
+        """How many findings there are of which severity."""
+        counts = {severity: sum(f.severity == severity for f in self.findings) for severity in SEVERITIES}
+        told = (f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count)
+        return ", ".join(told) or "nothing found"
+
+    @property
+    def held_against(self) -> str:
+        """What the file was held against, as a person is told."""
+        if self.architecture:
+            return f"held against {self.architecture}"
+        return "held against the file's own graph" if self.graph else "the file has no graph to hold them against"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -90,10 +108,12 @@ def check(
     if found.name == "keras-theano":
         findings += mapping.check_direction(declared)
     findings += mapping.check_spread(resolved.bundle)
-    findings += values.check_values([*declared, *passed_over], progress)
+    looked_at = [*declared, *passed_over]
+    findings += values.check_values(looked_at, progress)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    held = {tensor.origin or tensor.name: tensor for tensor in looked_at}
     held_against = None if identity is None else str(identity)
-    return Checked(tuple(findings), len(declared) + len(passed_over), own is not None, held_against)
+    return Checked(tuple(findings), len(looked_at), own is not None, held_against, held)
 
 
 def _dialect(architecture: Architecture, bundle: Bundle, told: Declarations) -> str | None:

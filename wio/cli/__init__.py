@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from typing import NoReturn
@@ -14,7 +15,12 @@ def program() -> NoReturn:
     # making them (a quarter of the time to list 100,000).
     gc.set_threshold(200_000, 50, 50)
     from wio.cli.main import main
+    from wio.mapping import end_with_a_message_when_a_file_shrinks
 
+    end_with_a_message_when_a_file_shrinks()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does anyway: a name that the terminal's encoding lacks is shown escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main()
     except SystemExit as leaving:  # argparse: help, or a usage error already printed

@@ -25,8 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
             [
                 {
                     "name": each.name,
-                    "package": each.package,
-                    "version": each.version,
+                    "package": each.package.name,
+                    "version": each.package.version,
                     "usable": each.error is None,
                     "error": each.error,
                     "remedy": each.remedy,
@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
                 each.name,
                 "unusable" if each.error or not each.adapter else _does(each.adapter.reads, each.adapter.writes),
                 each.adapter.description if each.adapter else "",
-                each.package,
-                each.version,
+                each.package.name,
+                each.package.version,
             )
             for each in found
         ),
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{each.name}: {flag}{default}: {option.help}")
     for each in found:
         if each.error:
-            print(f"{each.name} of {each.origin} cannot be used: {each.error}")
+            print(f"{each.name} of {each.package} cannot be used: {each.error}")
             if each.remedy:
                 print(f"    -> {each.remedy}")
     return 0

@@ -70,8 +70,32 @@ def add_options(parser: argparse.ArgumentParser, flag: str, dest: str, told: str
     parser.add_argument(flag, dest=dest, action="append", default=[], metavar="KEY=VALUE", help=told)
 
 
+def add_shard_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shard-size",
+        metavar="SIZE",
+        help="write a .wio file of more bytes of tensors (2GB, 500MiB) as NAME-00001-of-0000N.wio and an index",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def add_registry(parser: argparse.ArgumentParser) -> None:
+    """A place in an OCI registry, and how it may be reached."""
+    parser.add_argument("reference", metavar="oci://HOST/NAME:TAG", help="where it lies; @sha256:... is exact")
+    add_plain_http(parser)
+
+
+def add_plain_http(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plain-http", action="store_true", help="unencrypted, which otherwise only this machine is spoken to"
+    )
+
+
+def add_html(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write one page for a browser too")
 
 
 def declarations(arguments: argparse.Namespace) -> Declarations:

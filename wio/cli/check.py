@@ -9,6 +9,7 @@ from wio.cli.arguments import (
     Commands,
     add_command,
     add_declarations,
+    add_html,
     add_json,
     add_selection,
     add_source,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _EXAMPLE = """\
   wio check model.h5
   wio check inception_v4.h5 --arch inception-v4
-  wio check model.onnx --json"""
+  wio check model.onnx --html report.html"""
 
 
 def add_parser(commands: Commands) -> None:
@@ -37,6 +38,7 @@ def add_parser(commands: Commands) -> None:
     add_source(parser)
     add_declarations(parser)
     add_selection(parser)
+    add_html(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -54,6 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
             told=declarations(arguments),
             progress=progress,
         )
+    if arguments.html is not None:
+        from wio.cli.output import write_page
+        from wio.reporting.check_page import check_page
+
+        write_page(arguments.html, check_page(found, path.name))
     if arguments.json:
         print_json(found.as_json())
     else:
@@ -62,7 +69,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(found: Checked) -> None:
-    from wio.checks.finding import SEVERITIES
     from wio.cli.output import print_table
     from wio.errors import printable
 
@@ -73,10 +79,4 @@ def _show(found: Checked) -> None:
         for code, remedy in dict.fromkeys((f.code, f.remedy) for f in found.findings):
             print(f"  {code}: {printable(remedy)}")
         print()
-    counts = {severity: sum(f.severity == severity for f in found.findings) for severity in SEVERITIES}
-    told = ", ".join(f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count)
-    if found.architecture:
-        held = f"held against {found.architecture}"
-    else:
-        held = "held against the file's own graph" if found.graph else "the file has no graph to hold them against"
-    print(f"{told or 'nothing found'}: {found.tensors} tensors; {held}")
+    print(f"{found.summary}: {found.tensors} tensors; {found.held_against}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wio.cli.arguments import (
     Commands,
     add_command,
     add_declarations,
+    add_html,
     add_json,
     add_options,
     add_selection,
@@ -44,7 +44,7 @@ def add_parser(commands: Commands) -> None:
         help="pair tensors by name, layer and role, or by their content, whatever their names and layouts",
     )
     parser.add_argument("--equal-nan", action="store_true", help="a NaN equals any other; by default its bits count")
-    parser.add_argument("--html", type=Path, metavar="OUT", help="write the comparison as one page for a browser too")
+    add_html(parser)
     parser.add_argument("--digests", action="store_true", help="read the bytes even where recorded digests agree")
     add_options(parser, "--option", "options", "a reading option")
     add_declarations(parser)
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     from wio.cli.output import print_json, print_table
     from wio.comparing.comparison import Tolerance
     from wio.comparing.diff import diff
+    from wio.errors import legible
 
     (adapter_a, a), (adapter_b, b) = source(arguments.a, None), source(arguments.b, None)
     tolerance = None
@@ -74,11 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
         equal_nan=arguments.equal_nan,
     )
     if arguments.html is not None:
-        from wio.atomic import atomic_output
-        from wio.comparing.report import diff_page
+        from wio.cli.output import write_page
+        from wio.reporting.diff_page import diff_page
 
-        with atomic_output(arguments.html) as temporary:
-            temporary.write_text(diff_page(found, a.name, b.name), "utf-8")
+        write_page(arguments.html, diff_page(found, a.name, b.name))
     if arguments.json:
         print_json(found.as_json())
         return 0 if found.equal else 1
@@ -89,9 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
         print_table(("status", "A", "B", *numbers, "detail"), rows, right=numbers)
     for side, names in (("A", found.only_a), ("B", found.only_b)):
         for name in names:
-            print(f"only in {side}: {name}")
+            print(f"only in {side}: {legible(name)}")
     for each in found.duplicates:
-        print(f"duplicate in {each.side.upper()}: {each.name} is {each.same_as}")
+        print(f"duplicate in {each.side.upper()}: {legible(each.name)} is {legible(each.same_as)}")
     if found.left_out:
         print(f"left out: {len(found.left_out)} tensors of one side that are no weights (optimizer, counters)")
     by = " (by digest: no bytes read)" if found.by_digest else ""

@@ -11,6 +11,7 @@ from wio.cli.arguments import (
     add_declarations,
     add_json,
     add_selection,
+    add_shard_size,
     add_source,
     add_values,
     declarations,
@@ -39,6 +40,7 @@ def add_parser(commands: Commands) -> None:
         default="keep",
         help="keep the source's layouts, or rearrange to neutral ones",
     )
+    add_shard_size(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     add_source(parser)
     add_declarations(parser)
@@ -49,7 +51,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from wio.cli.output import Progress, message, print_json, print_plan, size, values_changed
+    from wio.cli.output import Progress, message, outcome, print_json, print_plan, values_changed
     from wio.port import export
 
     adapter, path = source(arguments.source, arguments.source_adapter)
@@ -62,11 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
             options=key_values(arguments.source_options),
             told=declarations(arguments),
             layout=arguments.layout,
+            shard_size=arguments.shard_size,
             dry_run=arguments.dry_run,
             progress=progress,
         )
     if arguments.json:
-        print_json({"output": str(out), **plan.as_json()})
+        print_json({"output": str(out if arguments.dry_run else outcome(out)[0]), **plan.as_json()})
     elif arguments.dry_run:
         print_plan(plan)
     if arguments.dry_run:
@@ -75,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         message(f"dropped {name}: {reason}")
     undeclared = sum(slot.role is None for step in plan.steps for slot in step.slots)
     known = f", {undeclared} of them without a declared role" if undeclared else ""
-    message(f"wrote {out}: {len(plan.steps)} tensors{known}{values_changed(plan)}, {size(out.stat().st_size)}")
+    path, total = outcome(out)
+    message(f"wrote {path}: {len(plan.steps)} tensors{known}{values_changed(plan)}{total}")
     return 0
 
 

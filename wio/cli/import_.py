@@ -12,6 +12,7 @@ from wio.cli.arguments import (
     add_json,
     add_options,
     add_selection,
+    add_shard_size,
     add_source,
     add_values,
     declarations,
@@ -32,18 +33,19 @@ def add_parser(commands: Commands) -> None:
         "Write the weights of a .wio file in another format, by a plan you can read first.",
         _EXAMPLE,
     )
-    add_port_arguments(parser, "SRC.wio")
+    parser.add_argument("source", metavar="SRC.wio", help="the file to read; ADAPTER:PATH insists on a format")
+    add_port_arguments(parser)
 
 
-def add_port_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
+def add_port_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of import and convert, which differ in what they are given."""
-    parser.add_argument("source", metavar=metavar, help="the file to read; ADAPTER:PATH insists on a format")
     parser.add_argument("--into", required=True, metavar="ADAPTER", help="the format to write (wio adapters)")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write")
     parser.add_argument(
         "--template", metavar="FILE", help="an existing file of the target's format whose weights are replaced"
     )
     add_options(parser, "--option", "options", "an option of the target (wio adapters)")
+    add_shard_size(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan and write nothing")
     add_source(parser, "--source-option")
     add_declarations(parser)
@@ -54,7 +56,7 @@ def add_port_arguments(parser: argparse.ArgumentParser, metavar: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from wio.cli.output import Progress, message, print_json, print_plan, size, values_changed
+    from wio.cli.output import Progress, message, outcome, print_json, print_plan, values_changed
     from wio.errors import UsageError
     from wio.port import import_into
 
@@ -68,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             adapter=arguments.into,
             options=key_values(arguments.options),
             template=arguments.template,
+            shard_size=arguments.shard_size,
             source_adapter=adapter,
             source_options=key_values(arguments.source_options),
             told=declarations(arguments),
@@ -87,8 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     changed = sum(step.kind not in ("copy", "keep", "synthesise") for step in plan.steps)
     written = sum(len(step.slots) for step in plan.steps)
     inexact = sum(not step.exact for step in plan.steps)
-    total = f", {size(arguments.output.stat().st_size)}" if arguments.output.is_file() else ""
+    path, total = outcome(arguments.output)
     exact = f", {inexact} of them not exact" if inexact else "" if plan.values else ", all exact"
     done = f"{written} tensors, {changed} steps that rearrange{exact}{values_changed(plan)}"
-    message(f"wrote {arguments.output}: {done}{total}")
+    message(f"wrote {path}: {done}{total}")
     return 0

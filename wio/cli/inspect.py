@@ -11,6 +11,7 @@ from wio.cli.arguments import (
     Commands,
     add_command,
     add_declarations,
+    add_html,
     add_json,
     add_selection,
     add_source,
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """\
   wio inspect model.ckpt
-  wio inspect model.wio --digests"""
+  wio inspect model.wio --digests
+  wio inspect model.h5 --html model.html"""
 
 
 def add_parser(commands: Commands) -> None:
@@ -44,6 +46,7 @@ def add_parser(commands: Commands) -> None:
     add_source(parser)
     add_declarations(parser)
     add_selection(parser)
+    add_html(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -63,6 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.digests and resolved.adapter.name == "wio":
         # Reading it checks its digest.
         resolved.adapter.receipt(path)
+    if arguments.html is not None:
+        from wio.cli.output import write_page
+        from wio.reporting.inspect_page import inspect_page
+
+        write_page(arguments.html, inspect_page(bundle, resolved.adapter.name, path.name, digests))
     if arguments.json:
         print_json({"adapter": resolved.adapter.name, "metadata": bundle.metadata, "tensors": _rows(bundle, digests)})
         return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 import warnings
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from wio import __version__
-from wio.errors import WioError
+from wio.errors import WioError, legible
 
 DONE, DIFFERENT, TROUBLE = 0, 1, 2
 # Each command and its module, which is imported when the command runs or is listed.
@@ -24,9 +23,14 @@ COMMANDS = {
     "diff": "wio.cli.diff",
     "check": "wio.cli.check",
     "infer": "wio.cli.infer",
+    "show": "wio.cli.show",
     "probe": "wio.cli.probe",
     "verify": "wio.cli.verify",
     "replay": "wio.cli.replay",
+    "sign": "wio.cli.sign",
+    "verify-signature": "wio.cli.verify_signature",
+    "push": "wio.cli.push",
+    "pull": "wio.cli.pull",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
     "completion": "wio.cli.completion",
@@ -67,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except WioError as error:
         if getattr(arguments, "json", False):
-            print(json.dumps(error.as_json(), indent=2, ensure_ascii=False))
+            from wio.cli.output import print_json
+
+            print_json(error.as_json())
         print(f"wio: {error}", file=sys.stderr)
     except BrokenPipeError:
         # The reader went away (`| head`); what is left in the buffer must not raise again at exit.
@@ -75,10 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("wio: interrupted; nothing was changed", file=sys.stderr)
+    except MemoryError:
+        print("wio: there is not enough memory for this; nothing was changed", file=sys.stderr)
     except OSError as error:
-        print(f"wio: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        print(f"wio: {legible(str(error.filename or 'a file'))}: {error.strerror or error}", file=sys.stderr)
     return TROUBLE
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"wio: warning: {message}", file=sys.stderr)
+    print(f"wio: warning: {legible(str(message))}", file=sys.stderr)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wio.errors import printable
+from wio.errors import legible
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.progress import Progress as RichProgress
 
     from wio.plan import Plan
@@ -21,17 +25,36 @@ SHOW_PROGRESS_AFTER = 1.0
 
 
 def print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
+    """JSON with names as they are; what a terminal would obey is written as JSON's own escapes."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    print(text if text.isascii() and "\x7f" not in text else _NOT_ASCII.sub(_escaped, text))
+
+
+_NOT_ASCII = re.compile(r"[^\n -~]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1].replace("\x7f", r"\u007f")
+
+
+def write_page(path: Path, page: str) -> None:
+    """A report for a browser, whole or not at all."""
+    from wio.atomic import atomic_output
+
+    with atomic_output(path) as temporary:
+        temporary.write_text(page, "utf-8")
+    message(f"wrote {path}")
 
 
 def message(text: str) -> None:
-    print(text, file=sys.stderr)
+    """A line on stderr."""
+    print(legible(text), file=sys.stderr)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """A table; names from files are escaped, and nothing is cut off when the output is not a terminal."""
+    """A table; names from files are escaped, and only absurd ones are cut off when the output is not a terminal."""
     if not sys.stdout.isatty():
-        _print_plain([headings, *([printable(cell) for cell in row] for row in rows)], [h in right for h in headings])
+        _print_plain([headings, *([legible(cell) for cell in row] for row in rows)], [h in right for h in headings])
         return
     from rich.console import Console
     from rich.table import Table
@@ -42,19 +65,23 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: S
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(legible(cell)) for cell in row))
     console.print(table)
 
 
 def _print_plain(lines: Sequence[Sequence[str]], right: Sequence[bool]) -> None:
     """Columns padded to their widest cell: as rich prints them, which takes it 0.4 ms a line."""
-    width_of = len if all(cell.isascii() for line in lines for cell in line) else _width
-    widths = [max(map(width_of, column)) for column in zip(*lines, strict=True)]
+    if all("".join(line).isascii() for line in lines):
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        pattern = "  ".join(f"{{:{'>' if r else '<'}{w}}}" for w, r in zip(widths, right, strict=True))
+        print("\n".join([pattern.format(*line).rstrip() for line in lines]))
+        return
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
     text = []
     for line in lines:
         cells = []
         for cell, width, at_right in zip(line, widths, right, strict=True):
-            room = " " * (width - width_of(cell))
+            room = " " * (width - _width(cell))
             cells.append(room + cell if at_right else cell + room)
         text.append("  ".join(cells).rstrip())
     print("\n".join(text))
@@ -99,9 +126,9 @@ def print_plan(plan: Plan) -> None:
     else:
         print_table(headings, rows)
     for name, reason in plan.dropped.items():
-        print(f"dropped: {printable(name)}: {reason}")
+        print(f"dropped: {legible(name)}: {legible(reason)}")
     for note in plan.notes:
-        print(f"note: {note}")
+        print(f"note: {legible(note)}")
     if not plan.exact:
         print("NOT EXACT: values change where the plan says so")
 
@@ -118,11 +145,11 @@ def _least_width(rows: Sequence[Sequence[str]]) -> int:
 def stacked(rows: Iterable[Sequence[str]], width: int) -> Iterator[str]:
     """The rows of a plan for a terminal that is narrower than its table: each step on lines of its own."""
     for source, layout, done, target, exact, reason in rows:
-        names = printable(source) if source == target else f"{printable(source)} -> {printable(target)}"
+        names = legible(source) if source == target else f"{legible(source)} -> {legible(target)}"
         yield from textwrap.wrap(f"{names}  [{exact}]", width, subsequent_indent="    ")
         told = [f"{layout}: {done}" if layout else done, *([reason] if reason else [])]
         for line in told:
-            yield from textwrap.wrap(printable(line), width, initial_indent="  ", subsequent_indent="    ")
+            yield from textwrap.wrap(legible(line), width, initial_indent="  ", subsequent_indent="    ")
 
 
 def values_changed(plan: Plan) -> str:
@@ -131,6 +158,20 @@ def values_changed(plan: Plan) -> str:
         return ""
     inexact = sum(not value.exact for value in plan.values)
     return f", {len(plan.values)} steps that change values ({inexact} NOT exact)"
+
+
+def outcome(out: Path) -> tuple[Path, str]:
+    """What an output of this name has become, the file or the index of its shards, and how large it is, in words."""
+    from wio.shard_index import FIRST_BYTES, index_path, parse_index
+
+    if out.is_file():
+        return out, f", {size(out.stat().st_size)}"
+    index = index_path(out)
+    raw = index.read_bytes() if index.is_file() else b""
+    if not raw.startswith(FIRST_BYTES):
+        return out, ""
+    shards = parse_index(raw, index.name).shards
+    return index, f", {size(sum(shard.size for shard in shards))} in {len(shards)} shards"
 
 
 def size(count: int) -> str:
@@ -151,8 +192,14 @@ class Progress:
         self._started = time.monotonic()
         self._done = 0
         self._shown: RichProgress | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, count: int) -> None:
+        """More bytes were done; any thread may say so."""
+        with self._lock:
+            self._count(count)
+
+    def _count(self, count: int) -> None:
         self._done += count
         if self._shown is None:
             if time.monotonic() - self._started < SHOW_PROGRESS_AFTER or not sys.stderr.isatty():
@@ -176,3 +223,31 @@ class Progress:
         self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
         self._shown.add_task(self._doing, total=None)
         self._shown.start()
+
+
+class FileProgress:
+    """How many of so many files are done, on stderr where that is a terminal; called for each."""
+
+    def __init__(self, doing: str, total: int) -> None:
+        self._doing = doing
+        self._total = total
+        self._shown: RichProgress | None = None
+
+    def __enter__(self) -> FileProgress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._shown = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._shown.add_task(self._doing, total=self._total)
+            self._shown.start()
+        return self
+
+    def __call__(self, _: object) -> None:
+        if self._shown is not None:
+            self._shown.advance(self._shown.task_ids[0])
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown is not None:
+            self._shown.stop()

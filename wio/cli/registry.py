@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -116,7 +117,8 @@ def run_new(arguments: argparse.Namespace) -> int:
     try:
         load_architecture(arguments.output)
     except WioError as error:
-        message(f"to do before it is sound:\n{error}")
+        message("to do before it is sound:")
+        print(error, file=sys.stderr)
     return 0
 
 
@@ -126,18 +128,20 @@ def _show(architecture: Architecture, json: bool) -> None:
     if json:
         print_json(_as_json(architecture))
         return
+    from wio.errors import legible
+
     kinds = Counter(layer.op for layer in architecture.network.layers)
-    print(f"{architecture.id}: {architecture.title}, {len(architecture.network.layers)} layers")
+    print(f"{architecture.id}: {legible(architecture.title)}, {len(architecture.network.layers)} layers")
     print(", ".join(f"{count} {op}" for op, count in kinds.most_common()))
     for dialect in architecture.dialects.values():
-        print(f"\ndialect {dialect.name}: {dialect.title}")
+        print(f"\ndialect {dialect.name}: {legible(dialect.title)}")
         revision = f", {dialect.revision}" if dialect.revision else ""
-        print(f"  for {', '.join(dialect.adapters)}; source: {dialect.source}{revision}")
-        print(f"  verified: {dialect.verified}{f' ({dialect.verified_by})' if dialect.verified_by else ''}")
+        print(legible(f"  for {', '.join(dialect.adapters)}; source: {dialect.source}{revision}"))
+        print(legible(f"  verified: {dialect.verified}{f' ({dialect.verified_by})' if dialect.verified_by else ''}"))
         for deviation in dialect.differences:
-            print(f"  differs: {deviation.op or ', '.join(deviation.layers)}: {deviation.reason}")
+            print(legible(f"  differs: {deviation.op or ', '.join(deviation.layers)}: {deviation.reason}"))
         for glob, reason in dialect.drops:
-            print(f"  drops {glob}: {reason}")
+            print(legible(f"  drops {glob}: {reason}"))
     print()
     spelled = {name: {p.name: n for n, p in architecture.names(name).items()} for name in architecture.dialects}
     print_table(

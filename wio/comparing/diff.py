@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ class Difference:
     """What a comparison found: every pair, worst first, and what only one side has.
 
     Optimizer slots, counters and the like that only one side has (``left_out``) are no difference of the networks.
-    ``duplicates``: names under which a file holds again what it holds under another.
+    ``duplicates``: names under which a file holds again what it holds under another. ``sides``: what was compared, the
+    tensors by the names that pairs have for them.
     """
 
     pairs: tuple[Pair, ...]
@@ -42,6 +44,7 @@ class Difference:
     left_out: tuple[str, ...] = ()
     close_is_enough: bool = False
     duplicates: tuple[Duplicate, ...] = ()
+    sides: tuple[Bundle, Bundle] | None = field(default=None, repr=False, compare=False)
 
     @property
     def equal(self) -> bool:
@@ -102,13 +105,13 @@ def diff(
     matched, only_a, only_b = _match(left, right) if match == "names" else match_by_values(left, right)
     pairs = [compare(x, y) for x, y in matched]
     pairs, only_a, only_b = with_folds(left, right, pairs, only_a, only_b)
-    pairs.sort(key=lambda p: (SEVERITY[p.status], -(p.max_abs or 0.0)))
+    # What no number tells (NaN, another shape) is the worst of its kind.
+    pairs.sort(key=lambda p: (SEVERITY[p.status], -(inf if p.max_abs is None else p.max_abs)))
     sides = ((left, only_a), (right, only_b))
     alone_a, alone_b = (tuple(name for name in names if not _no_weight(side[name])) for side, names in sides)
     left_out = tuple(name for side, names in sides for name in names if _no_weight(side[name]))
-    return Difference(
-        tuple(pairs), alone_a, alone_b, left_out, tolerance is not None, tuple(duplicates_of(left, right))
-    )
+    duplicates = tuple(duplicates_of(left, right))
+    return Difference(tuple(pairs), alone_a, alone_b, left_out, tolerance is not None, duplicates, (left, right))
 
 
 def duplicates_of(a: Bundle, b: Bundle) -> Iterator[Duplicate]:

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from wio.architectures.architecture import Architecture
-from wio.architectures.dialect import Difference
-from wio.architectures.parameters import PARTS
-from wio.bundle import Bundle, Tensor
+from wio.bundle import Bundle
 from wio.comparing.diff import open_sides
-from wio.dtypes import DTYPES
 from wio.errors import UsageError, WioError
 from wio.execution import execution
 from wio.lazy import np
-from wio.metadata import epsilon_of
 from wio.network import OPERATORS, Network
-from wio.plugins import architecture_named, own_network
+from wio.plugins import architecture_named
 from wio.port import Declarations, Resolved
 from wio.running.network_input import NetworkInput, array_input, picture_input, random_input
-from wio.running.onnx_session import OnnxSession
-from wio.running.runnable import write_onnx
+from wio.running.network_run import NetworkRun, open_network
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
-MOST_BYTES_AT_ONCE = 64 << 20
 _TOP = 5
 
 
@@ -138,15 +132,6 @@ class Verification:
         }
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One file's network, opened with every layer's output to ask for."""
-
-    bundle: Bundle
-    session: OnnxSession
-    notes: tuple[str, ...]
-
-
 def verify(
     paths: Sequence[Path | str],
     *,
@@ -173,7 +158,7 @@ def verify(
     outputs = execution(architecture.network, OPERATORS).outputs
     with TemporaryDirectory(prefix="wio-verify-") as folder:
         runs = [
-            _opened(architecture, side, Path(path), Path(folder) / f"{k}.onnx")
+            open_network(architecture, side, Path(path), Path(folder) / f"{k}.onnx")
             for k, (side, path) in enumerate(zip(sides, paths, strict=True))
         ]
         results = [run.session.run(outputs, fed.arrays) for run in runs]
@@ -209,59 +194,6 @@ def _input(architecture: Architecture, given: Array | Path | None, data_format: 
     return array_input(architecture, given, data_format)
 
 
-def _opened(architecture: Architecture, side: Resolved, path: Path, model: Path) -> _Run:
-    network, notes = _network(architecture, side, path)
-    as_it_runs = Architecture(architecture.id, architecture.title, network, {})
-    write_onnx(side.bundle.map(_widened), as_it_runs, model, every_layer=True)
-    return _Run(side.bundle, OnnxSession(model), tuple(notes))
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    """Numbers of 16 bits as 32, which is exact: onnxruntime has few operators for them on a CPU, and rounds in each."""
-    if tensor.dtype.name not in ("float16", "bfloat16"):
-        return tensor
-    wide = tensor.with_values(lambda: tensor.numpy().astype(np.float32), tensor.shape, tensor.layout)
-    return wide.changed(dtype=DTYPES["float32"])
-
-
-def _network(architecture: Architecture, side: Resolved, path: Path) -> tuple[Network, list[str]]:
-    """The architecture's network with the epsilons that the file itself states; and what a person should know of it."""
-    metadata = side.bundle.metadata
-    dialect = str(metadata.get("dialect"))
-    notes: dict[str, None] = {}
-    spelled: dict[str, str] = {}
-    if dialect in architecture.dialects:
-        spelled = {layer.name: name for layer, name in architecture.layer_order(dialect)}
-        for each in architecture.dialects[dialect].differences:
-            if not _changes_nothing(each):
-                notes[f"run as {architecture.id} is; its dialect {dialect} differs: {each.reason}"] = None
-    own = own_network(side.bundle, side.adapter, path, side.options)
-    theirs = {} if own is None else {layer.name: layer for layer in own.layers}
-    layers = []
-    for layer in architecture.network.layers:
-        usual = layer.attributes.get("epsilon")
-        found = epsilon_of(metadata, layer.name) or usual
-        same = theirs.get(spelled.get(layer.name, layer.name))
-        if found == usual and same is not None and same.op == layer.op:
-            found = same.attributes.get("epsilon", usual)
-        if usual is not None and found is not None and not _same_number(found, usual):
-            notes[f"run with the file's own epsilon, {found:g} in {layer.name}; {architecture.id} has {usual:g}"] = None
-            layer = replace(layer, attributes={**layer.attributes, "epsilon": float(found)})
-        layers.append(layer)
-    return Network(tuple(layers)), list(notes)
-
-
-def _changes_nothing(difference: Difference) -> bool:
-    """Whether a port only has weights besides, which a reader has found to be what the network does without."""
-    weights = {part.switch for parts in PARTS.values() for part in parts}
-    return bool(difference.fill) and not difference.by and difference.attributes.keys() <= weights
-
-
-def _same_number(a: float, b: float) -> bool:
-    """Whether two attributes are one number; some formats keep 32 bits of it."""
-    return abs(a - b) <= 1e-6 * abs(b)
-
-
 def _compared(layer: str, a: Array, b: Array, bound: Bound) -> Compared:
     allowed = bound.allows(a)
     if a.shape != b.shape:
@@ -274,15 +206,14 @@ def _compared(layer: str, a: Array, b: Array, bound: Bound) -> Compared:
 
 
 def _first_parting(
-    network: Network, runs: Sequence[_Run], fed: NetworkInput, bound: Bound
+    network: Network, runs: Sequence[NetworkRun], fed: NetworkInput, bound: Bound
 ) -> tuple[Parting | None, int]:
     """The first layer that parts, and how many were compared; only some layers' maps are held at a time."""
     first, second = runs
     layers = {layer.name: layer for layer in network.layers}
-    batch = max(len(array) for array in fed.arrays.values())
     names = [name for name, layer in layers.items() if layer.op != "Input" and name in first.session.shapes]
     last, count = None, 0
-    for chunk in _chunks(names, first.session.shapes, batch):
+    for chunk in first.chunks(names, fed):
         ours, theirs = (run.session.run(chunk, fed.arrays) for run in (first, second))
         for name in chunk:
             count += 1
@@ -295,29 +226,15 @@ def _first_parting(
     return None, count
 
 
-def _chunks(names: Sequence[str], shapes: Mapping[str, Sequence[Any]], batch: int) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    held = 0
-    for name in names:
-        size = 8 * batch
-        for axis in shapes[name]:
-            size *= axis if isinstance(axis, int) else 1
-        if chunk and held + size > MOST_BYTES_AT_ONCE:
-            yield chunk
-            chunk, held = [], 0
-        chunk.append(name)
-        held += size
-    if chunk:
-        yield chunk
-
-
 def _weights(layer: str, a: Bundle, b: Bundle) -> Iterator[tuple[str, str, str]]:
     for name, tensor in a.items():
         if tensor.layer == layer and name in b:
             yield name, tensor.origin or name, b[name].origin or name
 
 
-def _side(architecture: Architecture, path: Path, run: _Run, result: Mapping[str, Array], fed: NetworkInput) -> Side:
+def _side(
+    architecture: Architecture, path: Path, run: NetworkRun, result: Mapping[str, Array], fed: NetworkInput
+) -> Side:
     classes = architecture.classes
     top: tuple[tuple[int, float], ...] = ()
     if classes is not None and not fed.random:

@@ -1,0 +1,1 @@
+"""Weights and what networks make of an input, as pictures."""

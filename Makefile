@@ -44,7 +44,8 @@ test-shells: $(ENV)/core/done ## completion in zsh and fish, and the man page
 	$(ENV)/core/bin/python -m pytest tests/shells $(ARGS)
 
 docs: $(ENV)/docs/done ## the documents as a site, in build/docs; a broken link fails
-	$(ENV)/docs/bin/sphinx-build -q -n -W --keep-going -b html docs build/docs
+	@rm -rf build/docs
+	$(ENV)/docs/bin/sphinx-build -q -W --keep-going -b html -c docs . build/docs
 
 test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }

@@ -47,10 +47,8 @@ def prepared(path: Path) -> Array:
     import numpy as np
 
     architecture = architecture_named(ARCHITECTURE)
-    if path.suffix == ".npy":
-        given = array_input(architecture, np.load(path))
-    else:
-        given = picture_input(architecture, path)
+    ready = path.suffix == ".npy"
+    given = array_input(architecture, np.load(path)) if ready else picture_input(architecture, path)
     return np.ascontiguousarray(given.arrays["input"])
 
 

@@ -1,4 +1,4 @@
-"""The examples that `wio COMMAND --help` shows: each is a command line that wio takes, and those on small files are run."""
+"""The examples that `wio COMMAND --help` shows: wio takes each, and those on small files are run."""
 
 from __future__ import annotations
 

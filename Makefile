@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-browser test-shells test-corpus lint types wheel docs audit lock goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-shells test-corpus lint types wheel docs audit lock faults goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -53,6 +53,9 @@ test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: mak
 
 JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \
 	WIO_THEANO1_PYTHON="$(abspath $(ENV)/theano-keras1/bin/python)" WIO_CACHE="$(abspath .cache)"
+
+faults: $(ENV)/core/done ## kill wio before every system call that changes a file, and N times at random: make faults N=500
+	$(ENV)/core/bin/python tests/faults.py --at-times $(or $(N),500) --seed $(or $(SEED),1)
 
 lint: $(ENV)/test/done ## ruff, format and rules
 	$(ENV)/test/bin/ruff check .

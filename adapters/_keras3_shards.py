@@ -7,6 +7,7 @@ several; the numbers of one layer's variables may be spread over them.
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from wio.safetensors_header import parse_json
 from wio.shard_index import split
 
 MAP = ".weights.json"
+NO_DIGEST = "0" * 16
 _LARGEST = 100 << 20
 
 
@@ -61,10 +63,23 @@ def read_shards(path: Path) -> Tree:
     return Tree(groups, tuple(ordered))
 
 
-def shards_of(path: Path, sizes: Mapping[str, int], most: int) -> dict[str, list[str]]:
+def shards_of(sizes: Mapping[str, int], most: int) -> list[list[str]]:
     """Which variables each shard holds, in order: at most ``most`` bytes, or one variable that is larger."""
-    base = path.name.removesuffix(MAP)
-    return {f"{base}_{k:05}.weights.h5": held for k, held in enumerate(split(sizes, most) or [[]])}
+    return split(sizes, most) or [[]]
+
+
+def first_name(path: Path) -> str:
+    """The file that Keras opens before it looks at the map, and that therefore no set can have for itself alone."""
+    return f"{path.name.removesuffix(MAP)}_00000.weights.h5"
+
+
+def shard_name(path: Path, number: int, digest: str = NO_DIGEST) -> str:
+    """A shard by its number, from 1, and the beginning of the SHA-256 of the file."""
+    return f"{path.name.removesuffix(MAP)}_{number:05}_{digest[: len(NO_DIGEST)]}.weights.h5"
+
+
+def shard_names(path: Path) -> re.Pattern[str]:
+    return re.compile(rf"{re.escape(path.name.removesuffix(MAP))}_\d{{5,}}_[0-9a-f]{{{len(NO_DIGEST)}}}\.weights\.h5")
 
 
 def map_of(shards: Mapping[str, list[str]], total: int) -> str:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import tempfile
+import hashlib
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from wio.adapters._hdf5 import write_attribute
+from wio.adapters._hdf5_output import created
 from wio.adapters._hdf5_places import new_dataset, write_values
 from wio.adapters._keras3_archive import WEIGHTS
-from wio.adapters._keras3_shards import MAP, map_of, shards_of
+from wio.adapters._keras3_shards import MAP, first_name, map_of, shard_name, shard_names, shards_of
 from wio.adapters._keras3_target import FACTS, NEEDS_TEMPLATE, TEMPLATE_REMEDY
 from wio.adapters._keras3_tree import VARS
-from wio.atomic import atomic_output
+from wio.atomic import atomic_output, atomic_set, staging
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem, UsageError, WioError
 from wio.lazy import np
@@ -52,8 +53,8 @@ def write_keras3(path: Path, bundle: Bundle, template: Bundle | None, shard_size
         if not members:
             _write_tree(temporary, facts, tensors)
             return
-        with tempfile.TemporaryDirectory(prefix=".wio", dir=temporary.parent) as folder:
-            weights = Path(folder) / WEIGHTS
+        with staging(temporary.parent) as folder:
+            weights = folder / WEIGHTS
             _write_tree(weights, facts, tensors)
             _write_archive(temporary, members, weights)
 
@@ -84,24 +85,38 @@ def _checked(facts: Mapping[str, Any], bundle: Bundle, template: Bundle | None) 
 
 
 def _write_shards(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], shard_size: int) -> None:
-    """The shards, each with the groups of its variables, then the map, which is what a reader opens."""
-    shards = shards_of(path, {name: tensor.nbytes for name, tensor in tensors.items()}, shard_size)
-    for name, held in shards.items():
-        folders = {"/".join(variable.split("/")[:k]) for variable in held for k in range(variable.count("/") + 1)}
-        # The name of a layer stands on its group of variables, and there it is wanted where only inner ones have any.
-        wanted = folders | {f"{folder}/{VARS}".lstrip("/") for folder in folders}
-        groups = {group: attributes for group, attributes in facts["groups"].items() if group in wanted}
-        with atomic_output(path.with_name(name)) as temporary:
-            _write_tree(temporary, {**facts, "groups": groups}, {variable: tensors[variable] for variable in held})
-    with atomic_output(path) as temporary:
-        temporary.write_text(map_of(shards, sum(tensor.nbytes for tensor in tensors.values())), "utf-8")
+    """The shards, each with the groups of its variables, then the map, which is what a reader opens.
+
+    A shard is named for what is in it, so that a map finds its own shards or none. But whatever the map says, Keras
+    opens NAME_00000 first: that is an empty file here, the same for every set. Where it takes the place of another,
+    which the old map may need, it does so after the new map is there.
+    """
+    parts = shards_of({name: tensor.nbytes for name, tensor in tensors.items()}, shard_size)
+    first = first_name(path)
+    with atomic_set(path, shard_names(path)) as files:
+        last = [path.name, first] if path.with_name(first).exists() else [first, path.name]
+        temporary = {name: files.file(name) for name in last}
+        _write_tree(temporary[first], {"groups": {}}, {})
+        shards = {}
+        for number, held in enumerate(parts, 1):
+            folders = {"/".join(variable.split("/")[:k]) for variable in held for k in range(variable.count("/") + 1)}
+            # The name of a layer stands on its group of variables, and there it is wanted where only inner ones have
+            # any.
+            wanted = folders | {f"{folder}/{VARS}".lstrip("/") for folder in folders}
+            groups = {group: attributes for group, attributes in facts["groups"].items() if group in wanted}
+            shard = files.file(shard_name(path, number))
+            _write_tree(shard, {**facts, "groups": groups}, {variable: tensors[variable] for variable in held})
+            with shard.open("rb") as file:
+                name = shard_name(path, number, hashlib.file_digest(file, "sha256").hexdigest())
+            files.name(shard, name)
+            shards[name] = held
+        text = map_of(shards, sum(tensor.nbytes for tensor in tensors.values()))
+        temporary[path.name].write_text(text, "utf-8")
 
 
 def _write_tree(path: Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    import h5py
-
     placed: list[Placed] = []
-    with h5py.File(path, "w", libver=("earliest", "v108")) as file:
+    with created(path) as file:
         for name, attributes in facts["groups"].items():
             group = file.require_group(name) if name else file
             for attribute, document in attributes.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import write_attribute
+from wio.adapters._hdf5_output import created
 from wio.adapters._hdf5_places import new_dataset, write_values
 from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor
@@ -27,11 +28,9 @@ def write_keras(path: Path, bundle: Bundle) -> None:
 
     HDF5 would note the time in each object; h5py leaves that off, and the library version bounds fix the rest.
     """
-    import h5py
-
     placed: list[Placed] = []
     with atomic_output(path) as temporary:
-        with h5py.File(temporary, "w", libver=("earliest", "v108")) as file:
+        with created(temporary) as file:
             _write_tree(file, bundle, placed)
         write_values(temporary, placed)
 

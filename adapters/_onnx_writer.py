@@ -5,6 +5,8 @@ The largest message that protobuf parses is 2 GiB - 1 bytes; a model that would 
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from wio import __version__
 from wio.adapters._onnx_bundle import LAYER, LAYOUT, RESET_AFTER, ROLE
 from wio.adapters._onnx_values import NUMBERS, RAW, STRINGS, as_stored, stored_size
 from wio.adapters._protobuf import LENGTH, VARINT
-from wio.atomic import atomic_output
+from wio.atomic import atomic_output, atomic_set
 from wio.bundle import Bundle, Tensor, default_layer
 from wio.errors import WioError
 from wio.recurrent import RecurrentLayers
@@ -23,6 +25,8 @@ LARGEST_MESSAGE = (1 << 31) - 1
 # Readers map data files: the start of a page, as onnx's and onnxruntime's own writers align them.
 ALIGNMENT = 4096
 _CHUNK = 8 << 20
+# Of the SHA-256 that names a data file, the digits that do.
+_NO_DIGEST = "0" * 16
 
 # TensorProto.metadata_props came with IR version 10, opset 21 (onnx 1.16); newer types ask for newer versions.
 _VERSIONS = {"float8_e8m0fnu": (12, 24), "uint2": (13, 25), "int2": (13, 25)}
@@ -73,7 +77,7 @@ def message_field(number: int, parts: Sequence[Part]) -> list[Part]:
     return [varint(number << 3 | LENGTH) + varint(length_of(parts)), *parts]
 
 
-def write_parts(file: BinaryIO, parts: Iterable[Part], what: str) -> None:
+def write_parts(file: BinaryIO | _Digesting, parts: Iterable[Part], what: str) -> None:
     for part in parts:
         data = part.produce() if isinstance(part, Later) else part
         view = memoryview(data)
@@ -101,34 +105,68 @@ class DataFile:
     """Where the data of a model too large for one file go: one tensor after the other, each on a page of its own."""
 
     def __init__(self, model: Path) -> None:
-        self.path = model.with_name(f"{model.name}.data")
+        self._model = model
         self._parts: list[tuple[int, Later]] = []
         self._end = 0
+        self._digest = _NO_DIGEST
 
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def add(self, size: int, produce: Callable[[], memoryview | bytes]) -> bytes:
+    @property
+    def name(self) -> str:
+        """The name in the model's folder; it says what is in the file, once that is written."""
+        return f"{self._model.name}.{self._digest}.data"
+
+    @property
+    def names(self) -> re.Pattern[str]:
+        """What data files of this model are called."""
+        return re.compile(rf"{re.escape(self._model.name)}\.[0-9a-f]{{{len(_NO_DIGEST)}}}\.data")
+
+    def add(self, size: int, produce: Callable[[], memoryview | bytes]) -> Later:
         """Takes a tensor's bytes; gives the fields that say where they will stand: external_data 13, location 14."""
         offset = -(-self._end // ALIGNMENT) * ALIGNMENT
         self._parts.append((offset, Later(size, produce)))
         self._end = offset + size
-        told = (("location", self.path.name), ("offset", str(offset)), ("length", str(size)))
-        return b"".join(pair_field(13, key, value) for key, value in told) + number_field(14, 1)
 
-    def write(self) -> None:
-        with atomic_output(self.path) as temporary, temporary.open("wb") as file:
+        def told() -> bytes:
+            pairs = (("location", self.name), ("offset", str(offset)), ("length", str(size)))
+            return b"".join(pair_field(13, key, value) for key, value in pairs) + number_field(14, 1)
+
+        return Later(len(told()), told)
+
+    def write(self, temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            out = _Digesting(file)
             for offset, part in self._parts:
-                file.write(b"\0" * (offset - file.tell()))
-                write_parts(file, [part], str(self.path))
+                out.write(bytes(offset - file.tell()))
+                write_parts(out, [part], str(self._model))
+        self._digest = out.sha256.hexdigest()[: len(_NO_DIGEST)]
+
+
+class _Digesting:
+    """A file that knows the SHA-256 of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, data: memoryview | bytes) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
 
 
 def write_model(path: Path, parts: Sequence[Part], data: DataFile) -> None:
-    """The data file first: whoever finds the new model finds its data as well."""
-    if data:
-        data.write()
-    with atomic_output(path) as temporary, temporary.open("wb") as file:
-        write_parts(file, parts, str(path))
+    """Writes the model, and its data under a name that no other data have: the old model keeps its own till it goes."""
+    if not data:
+        with atomic_output(path) as temporary, temporary.open("wb") as file:
+            write_parts(file, parts, str(path))
+        return
+    with atomic_set(path, data.names) as files:
+        model, beside = files.file(path.name), files.file(data.name)
+        data.write(beside)
+        files.name(beside, data.name)
+        with model.open("wb") as file:
+            write_parts(file, parts, str(path))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from wio.adapters._protobuf import FIXED32, LENGTH, VARINT, Buffer, WireError, f
 # (start, length) of each axis; (0, -1) for all of it (tensor_slice.h, kFullExtent).
 Slice = tuple[tuple[int, int], ...]
 
+# Of tensors, of slices of one, of objects: two bytes make one, and reading it takes two hundred. A grid of slices that
+# covers a variable has thousands.
+MOST_LISTED = 200_000
 
 # Tags: field number and wire type.
 VARINT_1, VARINT_2, VARINT_3, VARINT_4, VARINT_5 = (number << 3 | VARINT for number in range(1, 6))
@@ -140,6 +143,8 @@ def entry(data: Buffer, start: int, stop: int) -> Entry:
         elif tag == LENGTH_2:
             shape += bytes(data[value:end])
         elif tag == LENGTH_7:
+            if len(slices) == MOST_LISTED:
+                raise WireError(f"more than {MOST_LISTED} slices are listed")
             slices.append(tensor_slice(data, value, end))
     return Entry(dtype, shape, shard, signed64(offset), signed64(size), crc, tuple(slices))
 
@@ -195,6 +200,8 @@ def saved_meta(data: Buffer, start: int, stop: int) -> tuple[list[SavedTensor], 
         found = True
         for inner, first, last in fields(data, value, end):
             if inner == LENGTH_1:
+                if len(tensors) == MOST_LISTED:
+                    raise WireError(f"more than {MOST_LISTED} tensors are listed")
                 tensors.append(_saved_tensor(data, first, last))
             elif inner == LENGTH_2:
                 _refuse_second("VersionDef", written_by, first)
@@ -249,10 +256,12 @@ def saved_slice(data: Buffer, start: int, stop: int) -> SavedSlice:
 
 def object_graph(data: Buffer) -> list[Trackable]:
     """trackable_object_graph.proto, TrackableObjectGraph: nodes 1 {attributes 2, slot_variables 3}."""
-    nodes = []
+    nodes: list[Trackable] = []
     for tag, start, stop in fields(data, 0, len(data)):
         if tag != LENGTH_1:
             continue
+        if len(nodes) == MOST_LISTED:
+            raise WireError(f"more than {MOST_LISTED} objects are listed")
         names: list[tuple[str, str]] = []
         slots: list[int] = []
         for inner, value, end in fields(data, start, stop):

@@ -20,8 +20,8 @@ _DATA = re.compile(r"(?P<base>.*)\.data-\d{5,}-of-\d{5,}", re.DOTALL)
 _SHARD = re.compile(r"(?P<base>.*)-(?P<shard>\d{5}|\?{5})-of-(?P<shards>\d{5})", re.DOTALL)
 ANY_SHARD = "?????"
 INDEX = ".index"
-# A `checkpoint` file lists every checkpoint kept; this is room for a hundred thousand.
-LARGEST_STATE = 16 << 20
+# A `checkpoint` file lists every checkpoint kept; this is room for twenty thousand.
+LARGEST_STATE = 4 << 20
 MOST_LISTED = 8
 
 
@@ -136,7 +136,7 @@ def _of_state(state: Path) -> Located | None:
     )
 
 
-_STATE_FIELD = re.compile(rb"""#[^\n]*|(\w+)\s*:\s*(?:"((?:[^"\\\n]|\\.)*)"|'((?:[^'\\\n]|\\.)*)')""")
+_STATE_FIELD = re.compile(rb"""#[^\n]*|(\w+)\s*:\s*(?:"([^"\\\n]*(?:\\.[^"\\\n]*)*)"|'([^'\\\n]*(?:\\.[^'\\\n]*)*)')""")
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|.)")
 _PLAIN_ESCAPES = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 

@@ -31,6 +31,8 @@ SNAPPY_GROWTH = 22
 # Every 16th key is stored whole (Options::block_restart_interval), so keys grow 16-fold at most where TensorFlow
 # wrote them; beyond this a small file asks for a lot of memory.
 KEY_GROWTH, KEYS_ALWAYS_ALLOWED = 64, 1 << 20
+# Four bytes make an entry, and reading one takes a thousand. The largest checkpoints list tens of thousands.
+MOST_ENTRIES = 200_000
 DAMAGED = "the file is damaged: copy it again from where it came"
 
 
@@ -283,6 +285,8 @@ def _entries(data: Buffer, at: int, end: int, where: str) -> tuple[list[bytes], 
         if not shared:
             whole.add(entry - base)
         keys.append(key)
+        if len(keys) > MOST_ENTRIES:
+            raise FormatError(f"{where} holds more than {MOST_ENTRIES} entries")
         at = value + length
         starts.append(value)
         stops.append(at)

@@ -18,7 +18,7 @@ from wio.adapters._tf_graph import GRAPH_KEY, ObjectGraph, layer_of
 from wio.adapters._tf_ordered_code import name_in_key, slice_key
 from wio.adapters._tf_paths import Located, shown
 from wio.adapters._tf_slices import Box, check_cover, extents_of, is_whole, join, slice_text
-from wio.adapters._tf_table import DAMAGED, Table, masked
+from wio.adapters._tf_table import DAMAGED, MOST_ENTRIES, Table, masked
 from wio.adapters._tf_values import elements, strings, variants
 from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.errors import DigestError, FormatError, Problem, printable
@@ -43,6 +43,8 @@ def _index(table: Table) -> tuple[messages.Header, dict[bytes, messages.Entry]]:
     parse = messages.entry
     for block in table.blocks():
         data = block.data
+        if len(entries) + len(block) > MOST_ENTRIES:
+            raise FormatError(f"{table.file}: lists more than {MOST_ENTRIES} tensors")
         for key, start, stop in block.values():
             try:
                 if not key:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +18,7 @@ from wio.adapters._tf_dtypes import DATA_TYPES
 from wio.adapters._tf_paths import INDEX, shown
 from wio.adapters._tf_table import masked
 from wio.adapters._tf_table_writer import TableWriter, varint
-from wio.atomic import atomic_output
+from wio.atomic import atomic_set
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DType
 from wio.errors import FormatError, Problem, UsageError, WioError, printable
@@ -71,16 +70,12 @@ def write_v2(path: Path, bundle: Bundle, shards: int, *, state: bool) -> None:
     folder, base = _prefix(path, state=state)
     _refuse_what_does_not_fit(path, bundle)
     tensors = sorted((name.encode(), tensor) for name, tensor in bundle.items())
-    with ExitStack() as files:
-        # Left in the opposite order: data files take their places first, the `checkpoint` file last.
-        pointer = files.enter_context(atomic_output(folder / "checkpoint")) if state else None
-        index = files.enter_context(atomic_output(folder / (base + INDEX)))
-        data = [
-            files.enter_context(atomic_output(folder / f"{base}.data-{shard:05d}-of-{shards:05d}"))
-            for shard in reversed(range(shards))
-        ][::-1]
-        if pointer is not None:
-            pointer.write_bytes(_state(base))
+    with atomic_set(folder / (base + INDEX)) as files:
+        # They take their places in this order.
+        data = [files.file(f"{base}.data-{shard:05d}-of-{shards:05d}") for shard in range(shards)]
+        index = files.file(base + INDEX)
+        if state:
+            files.file("checkpoint").write_bytes(_state(base))
         with index.open("wb") as file:
             table = TableWriter(file)
             table.add(b"", bytes((1 << 3 | VARINT,)) + varint(shards) + _VERSION)

@@ -109,7 +109,7 @@ def test_every_number_of_the_object_headers(tmp_path: Path, kind: str) -> None:
                 if changed != raw:
                     cases.append(Case(f"byte {at} = {number}", {seed.opened: changed}, may_differ=True))
     assert len(cases) > 1000
-    found = survives(tmp_path, seed, cases[::5])
+    found = survives(tmp_path, seed, cases[::10])
     assert found["refused"]
 
 
@@ -169,7 +169,7 @@ def put(**arguments: Any) -> Change:
 
 HARM: dict[str, tuple[Change, tuple[str, ...]]] = {
     "a shape without values": (create((1 << 40,)), ("a decompression bomb",)),
-    "a shape that overflows": (create((1 << 31, 1 << 31)), ("overflows",)),
+    "two axes without values": (create((1 << 29, 1 << 29)), ("a decompression bomb",)),
     "a shape of nothing that overflows": (create((0, 1 << 62)), ("overflows",)),
     "values that are only a fill value": (put(shape=(1 << 28,), dtype="u1", fillvalue=7), ("a decompression bomb",)),
     "gzip that packs a thousandfold": (
@@ -180,7 +180,7 @@ HARM: dict[str, tuple[Change, tuple[str, ...]]] = {
         put(shape=(4,), maxshape=(None,), dtype="u1", chunks=(1 << 30,), compression="gzip"),
         ("too large",),
     ),
-    "a chunk that inflates to more than it is": (_chunk(zlib.compress(bytes(500 << 20))), ("a decompression bomb",)),
+    "a chunk that inflates to more than it is": (_chunk(zlib.compress(bytes(60 << 20))), ("a decompression bomb",)),
     "a chunk that is cut short": (_chunk(zlib.compress(bytes(64))[:-6]), ("cut short",)),
     "a chunk that is no deflate": (_chunk(b"\xff" * 40), ("no deflated data",)),
     "lzf": (put(data=np.zeros(64, "f4"), chunks=(64,), compression="lzf"), ("filter 32000",)),
@@ -190,7 +190,7 @@ HARM: dict[str, tuple[Change, tuple[str, ...]]] = {
     "a virtual dataset": (_virtual, ("in another file",)),
     "a link to another file": (lambda g: g.__setitem__("x", h5py.ExternalLink("/etc/passwd", "/")), ("elsewhere",)),
     "a soft link": (lambda g: g.__setitem__("x", h5py.SoftLink("/")), ("elsewhere",)),
-    "a group in itself": (lambda g: g.__setitem__("x", g), ("x",)),
+    "a group in itself": (lambda g: g.__setitem__("x", g), ("m.",)),
     "text": (put(data=["a", "b"]), ("no weights are",)),
     "text of a fixed length": (put(data=np.array([b"abc"])), ("no",)),
     "lists": (put(shape=(2,), dtype=h5py.vlen_dtype("i4")), ("variable length",)),
@@ -275,6 +275,6 @@ def test_numbers_of_odd_widths_are_the_numbers_that_h5py_reads(tmp_path: Path) -
 def test_newer_structures_are_refused_by_name(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w", libver="latest") as file:
         file.attrs["layer_names"] = [b"d"]
-    with pytest.raises(FormatError, match="HDF5 1.8 or later") as caught:
+    with pytest.raises(FormatError, match=r"HDF5 1\.8 or later") as caught:
         check_structure(memoryview((tmp_path / "m.h5").read_bytes()))
     assert "libver" in str(caught.value)

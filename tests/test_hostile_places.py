@@ -109,9 +109,9 @@ def test_a_file_that_shrinks_once_it_is_open_is_an_error(tmp_path: Path, seed: h
     for file in (tmp_path / "in").iterdir():
         os.truncate(file, 0)
     for tensor in bundle.values():
-        with pytest.raises(FormatError, match="became shorter|not all there any more"):
+        with pytest.raises(FormatError, match=r"became shorter|not all there any more"):
             tensor.numpy()
-        with pytest.raises(FormatError, match="became shorter|not all there any more"):
+        with pytest.raises(FormatError, match=r"became shorter|not all there any more"):
             tensor.stored()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from wio import __version__
+from wio.atomic import staging
 from wio.container import verified
 from wio.errors import FormatError, UsageError
 from wio.plugins import adapter_named, detect
@@ -57,9 +58,9 @@ def replay(
     receipt = chosen.receipt(made)
     if receipt is None:
         raise UsageError(f"{made.name} has no receipt: there is nothing to replay")
-    with tempfile.TemporaryDirectory(prefix="wio-replay-") as folder:
+    with staging(Path(gettempdir())) as folder:
         # The same name: formats that keep values beside the file write it down.
-        again = Path(folder) / made.name
+        again = folder / made.name
         _do_again(receipt, source, again, source_options or {}, options or {})
         before, after = _digests(made, chosen.name), _digests(again, chosen.name)
         new = chosen.receipt(again) or {}

@@ -77,15 +77,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"wio: {error}", file=sys.stderr)
     except BrokenPipeError:
         # The reader went away (`| head`); what is left in the buffer must not raise again at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     except KeyboardInterrupt:
         print("wio: interrupted; nothing was changed", file=sys.stderr)
     except MemoryError:
         print("wio: there is not enough memory for this; nothing was changed", file=sys.stderr)
     except OSError as error:
-        print(f"wio: {legible(str(error.filename or 'a file'))}: {error.strerror or error}", file=sys.stderr)
+        # It may be standard output that cannot be written (`> /dev/full`).
+        _discard_output()
+        where = f"{legible(str(error.filename))}: " if error.filename else ""
+        with contextlib.suppress(OSError):
+            print(f"wio: {where}{error.strerror or error}", file=sys.stderr)
     return TROUBLE
+
+
+def _discard_output() -> None:
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -47,8 +48,9 @@ def write_page(path: Path, page: str) -> None:
 
 
 def message(text: str) -> None:
-    """A line on stderr."""
-    print(legible(text), file=sys.stderr)
+    """Tells the user; what has been done stays done where nobody listens (`2>&1 | head`)."""
+    with contextlib.suppress(OSError):
+        print(legible(text), file=sys.stderr)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from wio.architectures.architecture import Architecture
+from wio.atomic import staging
 from wio.bundle import Bundle
 from wio.comparing.diff import open_sides
 from wio.errors import UsageError, WioError
@@ -156,9 +157,9 @@ def verify(
     architecture = _common_architecture(sides, paths)
     fed = _input(architecture, given, data_format, seed)
     outputs = execution(architecture.network, OPERATORS).outputs
-    with TemporaryDirectory(prefix="wio-verify-") as folder:
+    with staging(Path(gettempdir())) as folder:
         runs = [
-            open_network(architecture, side, Path(path), Path(folder) / f"{k}.onnx")
+            open_network(architecture, side, Path(path), folder / f"{k}.onnx")
             for k, (side, path) in enumerate(zip(sides, paths, strict=True))
         ]
         results = [run.session.run(outputs, fed.arrays) for run in runs]

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-browser test-shells test-corpus lint types wheel docs audit lock faults goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-shells test-corpus test-servers faults lint types wheel docs audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -50,6 +50,9 @@ docs: $(ENV)/docs/done ## the documents as a site, in build/docs; a broken link 
 test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
 	$(JUDGES) WIO_CORPUS="$(abspath $(DATA))" $(ENV)/test/bin/python -m pytest tests/corpus $(ARGS)
+
+test-servers: $(ENV)/servers/done ## tests against real servers and engines on loopback: a Dask scheduler and its workers
+	$(ENV)/servers/bin/python -m pytest tests/servers $(ARGS)
 
 JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \
 	WIO_THEANO1_PYTHON="$(abspath $(ENV)/theano-keras1/bin/python)" WIO_CACHE="$(abspath .cache)"
@@ -104,6 +107,11 @@ $(ENV)/test/done: pyproject.toml requirements/core.txt requirements/test.txt
 	@echo "setting up the test environment with TensorFlow and Keras in $(ENV)/test (minutes, once)"
 	@$(PYTHON) -m venv --clear $(ENV)/test && $(ENV)/test/bin/python $(PIP) -r requirements/test.txt \
 		&& $(ENV)/test/bin/python $(PIP) -e . && $(ENV)/test/bin/python -m compileall -q wio adapters && touch $@
+
+$(ENV)/servers/done: pyproject.toml requirements/core.txt requirements/servers.txt
+	@echo "setting up wio with its extras for clusters in $(ENV)/servers"
+	@$(PYTHON) -m venv --clear $(ENV)/servers && $(ENV)/servers/bin/python $(PIP) -r requirements/servers.txt \
+		&& $(ENV)/servers/bin/python $(PIP) -e . && touch $@
 
 $(ENV)/audit/done: requirements/audit.txt
 	@echo "setting up the tools of the audit in $(ENV)/audit"

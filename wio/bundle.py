@@ -13,7 +13,6 @@ from wio.dtypes import DType
 from wio.encodings import to_bytes
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
-from wio.markup import plain_table
 from wio.network import Network
 from wio.ops import Op, apply_all, rearrange
 from wio.roles import check_role, neutral
@@ -147,6 +146,8 @@ class Tensor:
 
     def _repr_html_(self) -> str:
         """For notebooks: what is declared of it. Its values are not read; ``wio.show`` draws them."""
+        from wio.markup import plain_table
+
         return plain_table(_HEADINGS, [_row(self)])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -280,6 +281,8 @@ class Bundle(Mapping[str, Tensor]):
 
     def _repr_html_(self) -> str:
         """For notebooks: the first tensors and how many more there are. No tensor is read."""
+        from wio.markup import plain_table
+
         shown = plain_table(_HEADINGS, [_row(tensor) for tensor in islice(self.values(), MOST_SHOWN)])
         more = f"; the first {MOST_SHOWN} are shown" if len(self) > MOST_SHOWN else ""
         return f"{shown}<p>{len(self)} tensors, {self.nbytes:,} bytes{more}</p>"

@@ -41,10 +41,10 @@ def contiguous(array: Array, threads: int | None = None) -> Array:
 
     order = tile_order(array)
     if order is None:
-        if any(stride < 0 for stride in array.strides):
-            # An axis of length 1 may run backwards in an array that NumPy calls contiguous; torch refuses it.
-            return array.copy()
-        return np.ascontiguousarray(array) if array.shape else array
+        if not array.shape:
+            return array
+        # An axis of length 1 may run backwards in an array that NumPy calls contiguous; torch refuses it.
+        return array.copy() if min(array.strides) < 0 else np.ascontiguousarray(array)
     result = np.empty(array.shape, array.dtype)
     # As unsigned numbers, which NumPy copies with loops of their own; bfloat16 and its like go one call a value.
     unsigned = np.dtype(f"u{array.itemsize}")

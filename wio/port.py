@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wio.adapter import Adapter, Convention, Slot, Target
 from wio.architectures.architecture import Architecture
@@ -22,7 +22,7 @@ from wio.plugins import adapter_named, architecture_named, habit_named, open_bun
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
-from wio.sharded_writer import save_as
+from wio.sharded_writer import ShardWriter, save_as
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +70,26 @@ class Resolved:
     adapter: Adapter
     dropped: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A port that is planned and not begun; ``reading`` sees all that is read for it, ``facts`` are for the receipt."""
+
+    plan: Plan
+    reading: Reading
+    facts: Mapping[str, Any]
+
+    @property
+    def adapter(self) -> str:
+        """Who reads the source: found out here, and not to be found out again elsewhere."""
+        return str(self.facts["source"]["adapter"])
+
+
+class Cluster(Protocol):
+    """Who writes the shards of a port elsewhere: is told how it is made ready, and gives what writes them."""
+
+    def __call__(self, command: str, asked: Mapping[str, Any], ready: Ready) -> ShardWriter: ...
 
 
 def open_resolved(
@@ -190,6 +210,7 @@ def export(
     told: Declarations | None = None,
     layout: str = "keep",
     shard_size: int | str | None = None,
+    cluster: Cluster | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
@@ -197,22 +218,40 @@ def export(
 
     ``layout="keep"`` keeps the source's bytes and declares their layout; ``"neutral"`` rearranges every declared tensor
     to its role's neutral layout. Checksums of the source are verified as it is read. ``dry_run`` only gives the plan.
-    With a ``shard_size`` (bytes, or a text such as ``2GB``) what is larger becomes several files and their index.
+    With a ``shard_size`` (bytes, or a text such as ``2GB``) what is larger becomes several files and their index, which
+    a ``cluster`` may write.
     """
-    told = told or Declarations()
     if out is None and not dry_run:
         raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
+    asked: dict[str, Any] = {"adapter": adapter, "options": options, "told": told, "layout": layout}
+    ready = ready_to_export(source, **asked, progress=progress)
+    plan, digests = ready.plan, ready.reading.digests
+    if out is None or dry_run:
+        return plan
+    asked |= {"source": source, "adapter": ready.adapter}
+    write = None if cluster is None else cluster("export", asked, ready)
+    save_as(plan.apply(), Path(out), shard_size, lambda: receipt_of(plan, ready.facts, digests, UNKNOWN), write)
+    return plan
+
+
+def ready_to_export(
+    source: Path | str,
+    *,
+    adapter: str | None = None,
+    options: Mapping[str, str] | None = None,
+    told: Declarations | None = None,
+    layout: str = "keep",
+    progress: Progress | None = None,
+) -> Ready:
+    """What :func:`export` does before it reads or writes a tensor."""
+    told = told or Declarations()
     resolved = open_resolved(source, adapter, options, told)
     reading = Reading(progress)
     resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
     plan = replace(export_plan(resolved, layout), values=values)
-    if out is None or dry_run:
-        return plan
     reading.note_sources_of(plan)
     stated = {**told.as_json(), "layout": layout}
-    facts = facts_of("export", source, resolved.adapter, stated, options)
-    save_as(plan.apply(), Path(out), shard_size, lambda: receipt_of(plan, facts, reading.digests, UNKNOWN))
-    return plan
+    return Ready(plan, reading, facts_of("export", source, resolved.adapter, stated, options))
 
 
 def with_values(resolved: Resolved, told: Declarations) -> tuple[Resolved, tuple[ValueStep, ...]]:
@@ -263,6 +302,7 @@ def import_into(
     options: Mapping[str, str] | None = None,
     template: Path | str | None = None,
     shard_size: int | str | None = None,
+    cluster: Cluster | None = None,
     source_adapter: str | None = None,
     source_options: Mapping[str, str] | None = None,
     told: Declarations | None = None,
@@ -272,37 +312,67 @@ def import_into(
     """Writes ``out`` in another adapter's format, and gives the plan; with ``dry_run`` only gives the plan.
 
     ``template`` is an existing file of the target's format whose weights are replaced, ``shard_size`` the bytes (or a
-    text such as ``2GB``) over which a file is written in shards, for the adapters that take one.
+    text such as ``2GB``) over which a file is written in shards, for the adapters that take one. A ``cluster`` may
+    write the shards of a .wio file.
     Digests of a .wio source are verified as its tensors are read. Raises PlanError with every tensor that cannot be
     taken there; then nothing is written.
     """
-    told = told or Declarations()
+    if out is None and not dry_run:
+        raise UsageError("an import needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     chosen = adapter_named(adapter)
     if not chosen.writes:
         raise AdapterError(f"{adapter} can be read, not written")
+    given = _with_option(chosen, options or {}, "template", template, "what it writes needs no file to start from")
+    given = _with_option(chosen, given, "shard_size", shard_size, "it does not write in shards of that kind")
+    asked: dict[str, Any] = {
+        "adapter": adapter,
+        "options": given,
+        "source_adapter": source_adapter,
+        "source_options": source_options,
+        "told": told,
+    }
+    ready = ready_to_import(source, **asked, progress=progress)
+    plan = ready.plan
+    if out is None or dry_run:
+        return plan
+    into = {"adapter": adapter, **({"options": base_names(options)} if options else {})}
+    made = plan.apply()
+    # Where no value changed, the same weights must give the same file whichever way they came.
+    receipt = receipt_of(plan, {**ready.facts, "into": into}, ready.reading.digests) if plan.values else None
+    if cluster is not None:
+        if chosen.name != "wio":
+            raise UsageError(f"a cluster writes shards of .wio files, not {chosen.name}", remedy="--into wio")
+        write = cluster("import", asked | {"source": source, "source_adapter": ready.adapter}, ready)
+        save_as(made, Path(out), given.get("shard_size"), None if receipt is None else lambda: receipt, write)
+        return plan
+    if receipt is not None:
+        made.metadata["receipt"] = receipt
+    chosen.write(Path(out), made, **plan.options)
+    return plan
+
+
+def ready_to_import(
+    source: Path | str,
+    *,
+    adapter: str,
+    options: Mapping[str, str] | None = None,
+    source_adapter: str | None = None,
+    source_options: Mapping[str, str] | None = None,
+    told: Declarations | None = None,
+    progress: Progress | None = None,
+) -> Ready:
+    """What :func:`import_into` does before it reads or writes a tensor."""
+    told = told or Declarations()
+    chosen = adapter_named(adapter)
     resolved = open_resolved(source, source_adapter, source_options, told)
-    asked = _with_option(chosen, options or {}, "template", template, "what it writes needs no file to start from")
-    asked = _with_option(chosen, asked, "shard_size", shard_size, "it does not write in shards of that kind")
-    settled = chosen.checked(asked, writing=True)
+    settled = chosen.checked(options or {}, writing=True)
     reading = Reading(progress)
     resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
     resolved, declared = _with_declared_values(resolved, chosen.name, told)
     plan = plan_into(resolved, chosen, settled, told)
-    plan = replace(
-        plan, values=(*values, *declared), notes=(*plan.notes, *(f"{v.layer}: {v.reason}" for v in declared))
-    )
-    if dry_run:
-        return plan
-    if out is None:
-        raise UsageError("an import needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
-    facts = facts_of("import", source, resolved.adapter, told.as_json(), source_options)
-    into = {"adapter": adapter, **({"options": base_names(options)} if options else {})}
-    ready = plan.apply()
-    # Where no value changed, the same weights must give the same file whichever way they came.
-    if plan.values:
-        ready.metadata["receipt"] = receipt_of(plan, {**facts, "into": into}, reading.digests)
-    chosen.write(Path(out), ready, **settled)
-    return plan
+    notes = (*plan.notes, *(f"{v.layer}: {v.reason}" for v in declared))
+    plan = replace(plan, values=(*values, *declared), notes=notes)
+    return Ready(plan, reading, facts_of("import", source, resolved.adapter, told.as_json(), source_options))
 
 
 def _with_option(

@@ -22,7 +22,7 @@ def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
         f"cp --reflink=never {index} {copies[0]} && cp --reflink=never {data} {copies[1]} && sync {' '.join(copies)}"
     )
     commands: list[Command] = [wio("export", prefix, "-o", out), ["sh", "-c", shell], script("sha256", index, data)]
-    costs = interleaved(commands, runs)
+    costs = interleaved(commands, runs, made=(out, *map(Path, copies)))
     one_thread = median(costs[2])
     note = f"one-thread SHA-256 of the same bytes {one_thread.wall:.3g} s ({one_thread.cpu:.3g} CPU)"
     yield ratio(f"export V2, {size(inputs.large)}", "cp, then sync", costs, "<=", 1.5, note=note)
@@ -30,11 +30,11 @@ def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
     for version, target in (("v2", 15.0), ("v1", 10.0)):
         checkpoint = inputs.inception[version]
         ours = wio("export", checkpoint, "--arch", "inception-v4", "-o", out)
-        costs = interleaved([ours, script("tensorflow_export", checkpoint, safe)], runs)
+        costs = interleaved([ours, script("tensorflow_export", checkpoint, safe)], runs, made=(out, safe))
         yield ratio(f"export {version.upper()}, 172 MB", "TensorFlow + safetensors", costs, ">=", target)
     yield _whole_port(inputs, runs, out)
     for path in (out, safe, *map(Path, copies)):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _whole_port(inputs: Inputs, runs: int, out: Path) -> Row:

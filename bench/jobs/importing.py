@@ -19,13 +19,13 @@ def rows(inputs: Inputs, runs: int) -> Iterator[Row]:
         wio("import", inputs.inception_wio, "--into", "keras-theano", "-o", ours, *early),
         script("keras_theano", inputs.inception_keras, theirs),
     ]
-    costs = interleaved(commands, runs)
+    costs = interleaved(commands, runs, made=(ours, theirs))
     yield ratio("import -> keras-theano, 172 MB", "NumPy + h5py script (no fsync)", costs, ">=", 2.5)
     commands = [
         wio("import", inputs.large_wio, "--into", "keras-tf", "-o", ours),
         script("h5py_write", inputs.large_wio, theirs),
     ]
-    costs = interleaved(commands, runs, (False, True))
+    costs = interleaved(commands, runs, (False, True), (ours, theirs))
     yield ratio(f"import -> keras-tf, {size(inputs.large)}", "h5py from memory, fsynced", costs, "<=", 1.2)
-    ours.unlink()
-    theirs.unlink()
+    for path in (ours, theirs):
+        path.unlink(missing_ok=True)

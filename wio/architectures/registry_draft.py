@@ -26,7 +26,7 @@ def draft(identity: str, network: Network, bundle: Bundle, adapter: str, source:
     of the input. Roles, kernel sizes and channels come from what the file declares of its tensors.
     """
     held = _by_layer(bundle)
-    network = with_input(network)
+    network = _with_input(network)
     layers = [_completed(layer, held.get(layer.name, {})) for layer in network.layers]
     lines = [f"id = {quoted(identity)}", f"title = {quoted(identity)}", "", "[network]", "layers = ["]
     for layer, given in zip(layers, network.layers, strict=True):
@@ -48,7 +48,7 @@ def settled(network: Network, bundle: Bundle) -> Network:
     """The network with an Input, its layers with what their weights settle: channels, kernel sizes, whether a bias."""
     held = _by_layer(bundle)
     layers = []
-    for layer in with_input(network).layers:
+    for layer in _with_input(network).layers:
         attributes = {**layer.attributes, **_completed(layer, held.get(layer.name, {})).attributes}
         layers.append(replace(layer, attributes=attributes))
     return Network(tuple(layers))
@@ -63,7 +63,7 @@ def _by_layer(bundle: Bundle) -> dict[str, dict[str, Tensor]]:
     return held
 
 
-def with_input(network: Network) -> Network:
+def _with_input(network: Network) -> Network:
     """The network with an Input before layers that take nothing: a Sequential of Keras has none."""
     if all(layer.inputs or layer.op == "Input" for layer in network.layers):
         return network

@@ -11,7 +11,7 @@ from wio.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from wio.port import Declarations
+    from wio.port import Cluster, Declarations
 
 Commands = Any  # argparse keeps the type of its sub-parsers to itself
 
@@ -76,6 +76,20 @@ def add_shard_size(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="write a .wio file of more bytes of tensors (2GB, 500MiB) as NAME-00001-of-0000N.wio and an index",
     )
+    parser.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="have the shards written by the workers of this Dask scheduler (tcp://HOST:8786, or its *.json file)",
+    )
+
+
+def cluster(arguments: argparse.Namespace) -> Cluster | None:
+    """What writes the shards, where it is not this process."""
+    if arguments.dask is None:
+        return None
+    from wio.cluster import on_dask
+
+    return on_dask(arguments.dask)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -62,6 +62,8 @@ def _run_batch(arguments: argparse.Namespace) -> int:
     from wio.plugins import adapter_named
 
     folder = arguments.output
+    if arguments.dask is not None:
+        raise UsageError("a cluster writes the shards of one file at a time", remedy="convert them one by one")
     if folder is None:
         raise UsageError("where to? -o FOLDER is missing", remedy="the outputs of several sources lie in a folder")
     if folder.exists() and not folder.is_dir():

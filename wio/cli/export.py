@@ -14,6 +14,7 @@ from wio.cli.arguments import (
     add_shard_size,
     add_source,
     add_values,
+    cluster,
     declarations,
     key_values,
     source,
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             told=declarations(arguments),
             layout=arguments.layout,
             shard_size=arguments.shard_size,
+            cluster=cluster(arguments),
             dry_run=arguments.dry_run,
             progress=progress,
         )

@@ -36,7 +36,7 @@ from wio.oci.reference import Reference
 
 @dataclass
 class Transfer:
-    """What was done. ``digest`` is the manifest's; of ``files`` some were there already; ``bytes`` are those of blobs."""
+    """What was done. ``digest`` is the manifest's, ``bytes`` are those of blobs; some ``files`` were there already."""
 
     reference: Reference
     digest: str = ""

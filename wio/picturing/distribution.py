@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wio.bundle import Bundle, Tensor
 from wio.errors import UsageError
 from wio.lazy import np
+from wio.picturing.real import checked_real
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -28,7 +29,7 @@ _CHUNK = 1 << 22
 class Distribution:
     """Counts of values in equal bins from ``least`` to ``greatest``. Numbers are of the finite values alone.
 
-    ``quartiles``: a quarter, half and three quarters of the values are no greater.
+    ``quartiles``: the least values that a quarter, half and three quarters of all are no greater than.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Distribution:
     greatest: float
     mean: float
     std: float
-    quartiles: tuple[float, float, float]
+    quartiles: tuple[float, ...]
     zeros: int
     not_finite: int
 
@@ -89,10 +90,8 @@ def _statistics(layer: str, parts: dict[str, Tensor]) -> BatchNormStatistics:
 
 
 def _numbers(tensor: Tensor) -> Array:
-    array = tensor.numpy()
-    if array.dtype.kind not in "biuf" and not np.can_cast(array.dtype, np.float64):
-        raise UsageError(f"{tensor.name}: {tensor.dtype} are no real numbers")
-    return array.reshape(-1).astype(np.float64)
+    array = checked_real(tensor, tensor.numpy()).reshape(-1)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
 def _spread(name: str, values: Array) -> Distribution:
@@ -103,24 +102,32 @@ def _spread(name: str, values: Array) -> Distribution:
         return Distribution(name, values.size, (0,) * BINS, none, none, none, none, (none, none, none), 0, lost)
     least, greatest = float(finite.min()), float(finite.max())
     counts = _counted(finite, least, greatest)
-    # Halves and scaled sums: what is near the largest double must not overflow.
-    scale = max(abs(least), abs(greatest)) or 1.0
-    mean, std = float((finite / scale).mean()) * scale, float((finite / scale).std()) * scale
-    a, b, c = np.quantile(finite / scale, (0.25, 0.5, 0.75)) * scale
+    mean, std = _moments(finite, max(abs(least), abs(greatest)) or 1.0)
+    quartiles = np.quantile(finite, (0.25, 0.5, 0.75), method="inverted_cdf").tolist()
     zeros = int((finite == 0).sum())
-    return Distribution(
-        name, values.size, counts, least, greatest, mean, std, (float(a), float(b), float(c)), zeros, lost
-    )
+    return Distribution(name, values.size, counts, least, greatest, mean, std, tuple(quartiles), zeros, lost)
+
+
+def _moments(finite: Array, scale: float) -> tuple[float, float]:
+    """Mean and standard deviation; scaled, for the squares of large doubles are none."""
+    mean = sum(float(chunk.sum()) for chunk in _scaled(finite, scale)) / finite.size
+    variance = sum(float(((chunk - mean) ** 2).sum()) for chunk in _scaled(finite, scale)) / finite.size
+    return mean * scale, variance**0.5 * scale
+
+
+def _scaled(finite: Array, scale: float) -> Iterator[Array]:
+    for start in range(0, finite.size, _CHUNK):
+        yield finite[start : start + _CHUNK].astype(np.float64) / scale
 
 
 def _counted(finite: Array, least: float, greatest: float) -> tuple[int, ...]:
     if least == greatest:
         return tuple(finite.size if place == BINS // 2 else 0 for place in range(BINS))
-    half = greatest / 2 - least / 2
+    # Halves: the distance between two doubles may be no double.
+    half = greatest / 2 - least / 2 or 1.0
     counts = np.zeros(BINS, np.int64)
-    for start in range(0, finite.size, _CHUNK):
-        chunk = finite[start : start + _CHUNK]
-        places = np.minimum(((chunk / 2 - least / 2) / half * BINS).astype(np.int64), BINS - 1)
+    for chunk in _scaled(finite, 2.0):
+        places = np.minimum(((chunk - least / 2) / half * BINS).astype(np.int64), BINS - 1)
         counts += np.bincount(places, minlength=BINS)
     return tuple(counts.tolist())
 

@@ -27,7 +27,7 @@ def feature_map_grid(layer: str, maps: Array, chosen: Chosen | None = None) -> G
     taken = chosen_of(chosen.outputs, count, "output") if chosen.outputs else tuple(range(count))[:most]
     first = first[list(taken)]
     shown = f"{len(taken)} of {count}" if len(taken) < count else str(count)
-    signed = bool(np.nanmin(first, initial=0) < 0)
+    signed = bool((first < 0).any())
     if flat:
         return Grid(layer, first[None, None, None], ("",), ("",), "", "", f"{shown} numbers", signed)
     depth = first.shape[1] if first.ndim == 4 else 1

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _SHOWN_WIDTH = 640
+_LEAST_REACH = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +42,11 @@ class Grid:
         if not finite.size:
             return (-1.0, 1.0) if self.signed else (0.0, 1.0)
         if self.signed:
-            reach = float(np.abs(finite).max()) or 1.0
+            # Zeros alone are drawn as zero, and so is what can no longer be halved.
+            reach = max(float(np.abs(finite).max()) or 1.0, _LEAST_REACH)
             return -reach, reach
         least, greatest = float(finite.min()), float(finite.max())
-        return least, greatest if greatest > least else least + 1.0
+        return least, greatest if greatest > least else least + max(abs(least), 1.0)
 
     @property
     def directions(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from wio.errors import LayoutError, UsageError
 from wio.layout import Layout, ungrouped
 from wio.lazy import np
 from wio.picturing.grid import Grid
+from wio.picturing.real import checked_real
 from wio.roles import neutral
 
 if TYPE_CHECKING:
@@ -46,14 +47,14 @@ def kernel_grid(tensor: Tensor, chosen: Chosen | None = None) -> Grid:
     """
     chosen = chosen or Chosen()
     layout = _spread(tensor)
+    if not tensor.size:
+        raise UsageError(f"{tensor.name}: shape {list(tensor.shape)} holds no values to draw")
     axes = tuple(axis for axis in layout.axes if axis != "1")
-    array = tensor.seen_as(layout)
+    array = checked_real(tensor, tensor.seen_as(layout))
     array = array.reshape([extent for extent, axis in zip(array.shape, layout.axes, strict=True) if axis != "1"])
     tile = _tile(axes)
     if len(axes) < 2:
         raise UsageError(f"{tensor.name}: layout {tensor.layout} has no two axes to draw", remedy="--histogram")
-    if array.dtype.kind not in "biuf" and not np.can_cast(array.dtype, np.float64):
-        raise UsageError(f"{tensor.name}: {tensor.dtype} are no real numbers to draw")
     counts = dict(zip(axes, array.shape, strict=True))
     taken = {axis: tuple(range(count)) for axis, count in counts.items()}
     most = chosen.most or (MOST_KERNELS if "W" in tile else MOST_IN_A_MATRIX)
@@ -124,7 +125,7 @@ def _labels(axis: str, numbers: Sequence[int], layout: Layout) -> tuple[str, ...
 
 
 def _told(axes: Sequence[str], tile: Sequence[str], counts: dict[str, int], taken: dict[str, tuple[int, ...]]) -> str:
-    """What is shown of each axis, as ``3x3 kernels, output 16 of 64, input 3``."""
+    """What is shown of each axis, as ``3x3 kernels, 3 inputs, 16 of 64 outputs``."""
     space = [str(counts[axis]) for axis in axes if axis in tile and axis in ("H", "W")]
     told = [f"{'x'.join(space)} kernels"] if space else [f"{_name(tile[0])} down, {_name(tile[-1])} across"]
     for axis in axes:

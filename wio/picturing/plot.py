@@ -178,4 +178,4 @@ def _save(figure: Figure, path: Path) -> None:
     # No time stamp, and no version of the library: the same picture is the same file.
     told = {"Date": None, "Creator": "wio"} if kind == "svg" else {"Software": "wio"}
     with atomic_output(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=told)
+        figure.savefig(temporary, format=kind, metadata=told, bbox_inches="tight", pad_inches=0.12)

@@ -24,7 +24,8 @@ _ROWS_OF_BARS = 5
 # One value of an unsigned picture as text, from the least to the greatest.
 _RAMP = " .:-=+*#%@"
 _WIDEST_TILE = 64
-_PLAIN_WIDTH = 100
+# As text a value takes two characters, which are about as wide as a line is tall.
+_PLAIN_WIDTH, _WIDEST_AS_TEXT = 100, 48
 
 
 def coloured_console() -> Console | None:
@@ -39,13 +40,13 @@ def coloured_console() -> Console | None:
 
 def grid_lines(grid: Grid, console: Console | None) -> Iterator[RenderableType]:
     """The picture line by line: coloured for a console, else as plain text."""
-    shown, times = _reduced(grid.tiles, _WIDEST_TILE)
+    label = max(map(len, grid.rows))
+    room = (console.width if console else _PLAIN_WIDTH) - label - 1
+    shown, times = _reduced(grid.tiles, max(min(_WIDEST_TILE, room - 1), 1) if console else _WIDEST_AS_TEXT)
     yield printable(f"{grid.title}: {grid.told}" + (f", each drawn number the mean of {times}x{times}" * (times > 1)))
     if grid.directions:
         yield ", ".join(grid.directions)
-    label = max(map(len, grid.rows))
-    step = shown.shape[3] + 1 if console or not grid.signed else 2 * shown.shape[3] + 2
-    room = (console.width if console else _PLAIN_WIDTH) - label - 1
+    step = shown.shape[3] + 1 if console else 2 * shown.shape[3] + 2
     for block in grid.blocks(room // step):
         if any(grid.columns):
             heads = ("".join(name[: step - 1].ljust(step) for name in grid.columns[block])).rstrip()
@@ -107,19 +108,19 @@ def _half_blocks(row: Array, grid: Grid) -> Iterator[Text]:
 
 
 def _text(row: Array, grid: Grid) -> Iterator[str]:
-    """A row of tiles as text: sign and digit for signed numbers, one character of a ramp for others."""
+    """A row of tiles as text: sign and digit for signed numbers, a character of a ramp twice for others."""
     low, high = grid.scale
     for y in range(row.shape[1]):
         cells = ["".join(_cell(value, grid.signed, low, high) for value in tile[y].tolist()) for tile in row]
-        yield ("  " if grid.signed else " ").join(cells)
+        yield "  ".join(cells)
     yield ""
 
 
 def _cell(value: float, signed: bool, low: float, high: float) -> str:
     if not np.isfinite(value):
-        return " x" if signed else "x"
+        return " x"
     if not signed:
-        return _RAMP[int((value / 2 - low / 2) / (high / 2 - low / 2) * (len(_RAMP) - 1) + 0.5)]
+        return 2 * _RAMP[int((value / 2 - low / 2) / (high / 2 - low / 2) * (len(_RAMP) - 1) + 0.5)]
     tenth = int(abs(value) / high * 9 + 0.5)
     return f"{'-' if value < 0 else '+'}{tenth}" if tenth else " 0"
 

@@ -14,6 +14,7 @@ from wio.picturing.distribution import Distribution, distribution
 from wio.picturing.grid import Grid
 from wio.picturing.kernels import Chosen, kernel_grid
 from wio.picturing.png import data_uri
+from wio.picturing.real import checked_real
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -109,11 +110,9 @@ def _grid(tensor: Tensor) -> Grid | str:
     try:
         if len(tensor.shape) > 1:
             return kernel_grid(tensor, Chosen(most=tensor.size))
-        values = tensor.numpy().reshape(1, 1, 1, -1).astype(np.float64)
+        values = checked_real(tensor, tensor.numpy()).reshape(1, 1, 1, -1).astype(np.float64)
     except WioError as error:
         return f"not drawn: {error.message}"
-    except (TypeError, ValueError):
-        return f"not drawn: {tensor.dtype} are no real numbers"
     return Grid(tensor.name, values, ("",), ("",), "", "", f"{tensor.size} values")
 
 

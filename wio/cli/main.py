@@ -33,6 +33,7 @@ COMMANDS = {
     "pull": "wio.cli.pull",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
+    "completion": "wio.cli.completion",
 }
 
 _DESCRIPTION = """\

@@ -18,7 +18,7 @@ from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioE
 from wio.layout import Layout
 from wio.metadata import detached
 from wio.plan import Plan, make_plan
-from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle, source_adapter
+from wio.plugins import adapter_named, architecture_named, habit_named, local, open_bundle, source_adapter
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
@@ -200,6 +200,7 @@ def export(
     With a ``shard_size`` (bytes, or a text such as ``2GB``) what is larger becomes several files and their index.
     """
     told = told or Declarations()
+    adapter, source = local(source, adapter)
     if out is None and not dry_run:
         raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     resolved = open_resolved(source, adapter, options, told)
@@ -280,6 +281,7 @@ def import_into(
     chosen = adapter_named(adapter)
     if not chosen.writes:
         raise AdapterError(f"{adapter} can be read, not written")
+    source_adapter, source = local(source, source_adapter)
     resolved = open_resolved(source, source_adapter, source_options, told)
     asked = _with_option(chosen, options or {}, "template", template, "what it writes needs no file to start from")
     asked = _with_option(chosen, asked, "shard_size", shard_size, "it does not write in shards of that kind")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wio.errors import UsageError
+from wio.places import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,12 +125,17 @@ def key_values(given: list[str]) -> dict[str, str]:
 
 def source(argument: str, insisted: str | None) -> tuple[str | None, Path]:
     """The adapter and path of a FILE argument; ``--from`` and a prefix must not contradict each other."""
-    from wio.plugins import split_prefix
+    from wio.plugins import local, split_place
 
-    prefix, path = split_prefix(argument)
+    prefix, place = split_place(argument)
     if prefix and insisted and prefix != insisted:
         raise UsageError(f"{argument} says {prefix}, --from says {insisted}")
-    return prefix or insisted, path
+    if not is_url(place):
+        return prefix or insisted, Path(place)
+    from wio.cli.output import Progress
+
+    with Progress("fetching") as progress:
+        return local(place, prefix or insisted, progress)
 
 
 def array(text: str) -> np.ndarray[Any, Any]:

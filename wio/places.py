@@ -6,8 +6,9 @@ Little enough to be imported always; ``wio.remote`` does the work once a URL is 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://", re.ASCII)
@@ -42,6 +43,27 @@ def as_called(text: str) -> str:
 
 def stands_in(path: Path) -> bool:
     return any(str(folder) in _folders for folder in path.parents)
+
+
+@contextlib.contextmanager
+def written_to(out: Path | str) -> Iterator[Path]:
+    """The path to write. Of a URL it is one here; what was written is uploaded when the block ends well."""
+    if not is_url(out):
+        yield Path(out)
+        return
+    from wio.remote.upload import staged, upload
+
+    yield staged(str(out))
+    upload(str(out))
+
+
+def here(out: Path | str) -> Path:
+    """Where the output to a path or a URL was written on this machine."""
+    if not is_url(out):
+        return Path(out)
+    from wio.remote.upload import staged
+
+    return staged(str(out))
 
 
 def on_leaving(clear: Callable[[], None]) -> None:

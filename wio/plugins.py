@@ -148,17 +148,20 @@ def local(
 
     fetched = Fetched(place, progress)
     chosen = [adapter_named(adapter)] if adapter else []
-    able = chosen or [each.adapter for each in found_adapters() if each.adapter is not None and each.error is None]
+    able = chosen or [each.adapter for each in found_adapters() if each.adapter is not None]
     frugal = [each for each in able if each.ranges]
-    fetched.begin(frugal or chosen)
-    scores = {each: each.sniff(fetched.path) for each in frugal}
-    best = [each for each, score in scores.items() if score and score == max(scores.values())]
+    fetched.begin(frugal)
     if chosen and frugal:
         return adapter, fetched.path
-    if len(best) == 1 and not chosen:
-        return best[0].name, fetched.path
-    fetched.complete(able)
-    return adapter or detect(fetched.path).name, fetched.path
+    # Those that read ranges are asked before more is fetched; the others must see the whole file.
+    scores = {each.name: each.sniff(fetched.path) for each in frugal}
+    best = [name for name, score in scores.items() if score and score == max(scores.values())]
+    if len(best) == 1:
+        return best[0], fetched.path
+    fetched.complete()
+    reader = chosen[0] if chosen else detect(fetched.path)
+    fetched.complete_beside(reader)
+    return reader.name, fetched.path
 
 
 def detect(path: Path) -> Adapter:

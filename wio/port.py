@@ -17,6 +17,7 @@ from wio.bundle import Bundle, Tensor
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
 from wio.layout import Layout
 from wio.metadata import detached
+from wio.places import written_to
 from wio.plan import Plan, make_plan
 from wio.plugins import adapter_named, architecture_named, habit_named, local, open_bundle, source_adapter
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
@@ -212,7 +213,8 @@ def export(
     reading.note_sources_of(plan)
     stated = {**told.as_json(), "layout": layout}
     facts = facts_of("export", source, resolved.adapter, stated, options)
-    save_as(plan.apply(), Path(out), shard_size, lambda: receipt_of(plan, facts, reading.digests, UNKNOWN))
+    with written_to(out) as path:
+        save_as(plan.apply(), path, shard_size, lambda: receipt_of(plan, facts, reading.digests, UNKNOWN))
     return plan
 
 
@@ -283,6 +285,8 @@ def import_into(
         raise AdapterError(f"{adapter} can be read, not written")
     source_adapter, source = local(source, source_adapter)
     resolved = open_resolved(source, source_adapter, source_options, told)
+    if template is not None:
+        template = local(template, adapter)[1]
     asked = _with_option(chosen, options or {}, "template", template, "what it writes needs no file to start from")
     asked = _with_option(chosen, asked, "shard_size", shard_size, "it does not write in shards of that kind")
     settled = chosen.checked(asked, writing=True)
@@ -303,7 +307,8 @@ def import_into(
     # Where no value changed, the same weights must give the same file whichever way they came.
     if plan.values:
         ready.metadata["receipt"] = receipt_of(plan, {**facts, "into": into}, reading.digests)
-    chosen.write(Path(out), ready, **settled)
+    with written_to(out) as path:
+        chosen.write(path, ready, **settled)
     return plan
 
 

@@ -96,7 +96,7 @@ def add_plain_http(parser: argparse.ArgumentParser) -> None:
 
 
 def add_html(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--html", type=Path, metavar="OUT", help="write one page for a browser too")
+    parser.add_argument("--html", type=place, metavar="OUT", help="write one page for a browser too")
 
 
 def declarations(arguments: argparse.Namespace) -> Declarations:
@@ -127,25 +127,34 @@ def source(argument: str, insisted: str | None) -> tuple[str | None, Path]:
     """The adapter and path of a FILE argument; ``--from`` and a prefix must not contradict each other."""
     from wio.plugins import local, split_place
 
-    prefix, place = split_place(argument)
+    prefix, given = split_place(argument)
     if prefix and insisted and prefix != insisted:
         raise UsageError(f"{argument} says {prefix}, --from says {insisted}")
-    if not is_url(place):
-        return prefix or insisted, Path(place)
+    if not is_url(given):
+        return prefix or insisted, Path(given)
     from wio.cli.output import Progress
 
     with Progress("fetching") as progress:
-        return local(place, prefix or insisted, progress)
+        return local(given, prefix or insisted, progress)
+
+
+def place(text: str) -> Path | str:
+    """An argument that names what is written: a path, or a URL as it is."""
+    return text if is_url(text) else Path(text)
 
 
 def array(text: str) -> np.ndarray[Any, Any]:
     """The array of an .npy file, or the one of that name in an .npz."""
-    from wio.plugins import open_bundle
+    from wio.plugins import local, open_bundle
 
     path, name = Path(text), None
-    if not path.exists() and ":" in text:
-        before, _, name = text.rpartition(":")
-        path = Path(before)
+    before, colon, last = text.rpartition(":")
+    if is_url(text):
+        # Behind the last colon stands a port, or the name of an array.
+        url, name = (before, last) if is_url(before) and "/" not in last else (text, None)
+        path = local(url, "numpy")[1]
+    elif not path.exists() and colon:
+        path, name = Path(before), last
     bundle, _ = open_bundle(path, "numpy")
     if name is None and len(bundle) == 1:
         name = next(iter(bundle))

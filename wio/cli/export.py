@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from wio.places import as_called, stands_in, without_secrets
 from wio.cli.arguments import (
     Commands,
     add_command,
@@ -16,6 +17,7 @@ from wio.cli.arguments import (
     add_values,
     declarations,
     key_values,
+    place,
     source,
 )
 
@@ -32,7 +34,7 @@ def add_parser(commands: Commands) -> None:
         "source", metavar="SRC", help="the file, checkpoint prefix or folder to read; ADAPTER:PATH insists on a format"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT.wio", help="where to write (default: beside SRC, as NAME.wio)"
+        "-o", "--output", type=place, metavar="OUT.wio", help="where to write (default: beside SRC, as NAME.wio)"
     )
     parser.add_argument(
         "--layout",
@@ -69,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     if arguments.json:
-        print_json({"output": str(out if arguments.dry_run else outcome(out)[0]), **plan.as_json()})
+        written = out if arguments.dry_run else outcome(out)[0]
+        print_json({"output": as_called(without_secrets(str(written))), **plan.as_json()})
     elif arguments.dry_run:
         print_plan(plan)
     if arguments.dry_run:
@@ -84,5 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _beside(path: Path) -> Path:
+    """Beside the source; of one that lies elsewhere, in the current folder."""
+    if stands_in(path):
+        path = Path(path.name)
     name = path.name.removesuffix(".index") or path.parent.name
     return path.with_name(f"{name}.wio") if path.name else Path(f"{name}.wio")

@@ -63,12 +63,15 @@ class Fetched:
         if not self.path.exists() and not self._files:
             raise RemoteError(f"{self._url}: no such file", remedy="name a file, or a prefix as the adapter has it")
 
-    def complete(self, adapters: Sequence[Adapter]) -> None:
-        """All bytes of the file, or of the folder, and of the files beside that these adapters name for it."""
+    def complete(self) -> None:
+        """All bytes of the file, or of the folder."""
         for path, file in self._files.items():
             if path == self.path or self.path in path.parents:
                 file.complete(self._progress)
-        for path in self._beside(adapters):
+
+    def complete_beside(self, adapter: Adapter) -> None:
+        """All bytes of the files beside that the adapter names for it."""
+        for path in self._beside([adapter]):
             if path in self._files:
                 self._files[path].complete(self._progress)
 

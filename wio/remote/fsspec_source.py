@@ -57,6 +57,7 @@ class FsspecSource:
     def __init__(self, url: str) -> None:
         self._system, path = file_system(url)
         self._folder, _, self._name = path.rstrip("/").rpartition("/")
+        self._noted: dict[str, Entry] = {}
         self._shown = without_secrets(url).rstrip("/").rpartition("/")[0]
 
     def entry(self, name: str) -> Entry | None:
@@ -94,6 +95,11 @@ class FsspecSource:
         return entries
 
     def pieces(self, entry: Entry, start: int, stop: int) -> Iterator[bytes]:
+        # Listings speak of versions otherwise than answers about one file: the first such answer counts.
+        noted = self._noted.get(entry.name) or self.entry(entry.name)
+        if noted is None or noted.size != entry.size:
+            raise self._changed(entry)
+        self._noted[entry.name] = noted
         for first in range(start, stop, _PIECE):
             last = min(first + _PIECE, stop)
             try:
@@ -104,7 +110,7 @@ class FsspecSource:
                 raise self._trouble(entry.name, error) from None
             # The version is asked for after the bytes: what was the same before and after was so in between.
             now = self.entry(entry.name)
-            if now is None or now.size != entry.size or not _same(now.version, entry.version):
+            if now != noted:
                 raise self._changed(entry)
             if len(data) > last - first:
                 raise RemoteError(f"{self._shown}/{entry.name}: {last - first} bytes were asked for, {len(data)} came")
@@ -116,7 +122,7 @@ class FsspecSource:
         return f"{self._folder}/{name}" if self._folder else name
 
     def _entry(self, name: str, info: Mapping[str, Any]) -> Entry:
-        return Entry(name, info["size"], {key: str(info[key]) for key in _VERSION if info.get(key) is not None})
+        return Entry(name, info["size"], tuple((key, str(info[key])) for key in _VERSION if info.get(key) is not None))
 
     def _changed(self, entry: Entry) -> RemoteError:
         return RemoteError(
@@ -128,12 +134,6 @@ class FsspecSource:
         if isinstance(error, (PermissionError, ImportError, NotImplementedError)):
             return RemoteError(f"{self._shown}/{printable(name)}: {said(error)}")
         return AgainError(said(error))
-
-
-def _same(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether two answers speak of one version, by the best word that both have: listings say less than other answers."""
-    shared = next((key for key in _VERSION if key in one and key in other), None)
-    return shared is None or one[shared] == other[shared]
 
 
 def uploaded(url: str, local: os.PathLike[str]) -> None:

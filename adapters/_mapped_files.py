@@ -53,8 +53,8 @@ def _reason(error: Exception) -> str:
 class MappedFile:
     """A file as a read-only buffer; nothing of it is read before it is looked at.
 
-    With ``ranges``, of a file that lies elsewhere nothing is fetched but what is asked for: :meth:`refuse_shrunk` before
-    ``view`` is read.
+    With ``ranges``, of a file that lies elsewhere nothing is fetched but what is asked for: :meth:`refuse_shrunk`
+    comes before ``view`` is read.
     """
 
     def __init__(self, path: Path, *, ranges: bool = False) -> None:

@@ -35,10 +35,10 @@ class WioFile(Adapter):
                 if head[8:].startswith(b'{"__metadata__":{"wio":"'):
                     return 30
                 length = int.from_bytes(head[:8], "little")
-                if head[8:9] == b"{" and length <= MAX_HEADER:
-                    # Most safetensors files are told from ours without being parsed.
-                    if b'"wio"' in read_at(file.fileno(), length, 8) and "wio" in read_header(file.fileno(), path.name).metadata:
-                        return 30
+                is_header = head[8:9] == b"{" and length <= MAX_HEADER
+                # Most safetensors files are told from ours without being parsed.
+                if is_header and b'"wio"' in read_at(file.fileno(), length, 8):
+                    return 30 if "wio" in read_header(file.fileno(), path.name).metadata else 0
         except (OSError, FormatError):
             pass
         return 30 if self._index(path) else 0

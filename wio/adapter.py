@@ -111,7 +111,7 @@ class Adapter:
     def companions(self, path: Path) -> Iterable[str]:  # noqa: ARG002
         """The names of files beside this one that may belong to it, as far as the files that are there tell.
 
-        Where folders cannot be listed, these are asked for, then it is asked again. Names below the folder have a ``/``.
+        Where folders cannot be listed these are asked for, then it is asked again. Below the folder names have a ``/``.
         """
         return ()
 

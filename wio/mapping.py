@@ -44,7 +44,7 @@ def stand_in(path: Path, fetch: Fetch | None) -> None:
 
 
 def _identity(file: Path | int) -> tuple[int, int]:
-    found = os.stat(file)
+    found = os.stat(file)  # noqa: PTH116  (a descriptor is no path)
     return found.st_dev, found.st_ino
 
 

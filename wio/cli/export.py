@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from wio.places import as_called, stands_in, without_secrets
 from wio.cli.arguments import (
     Commands,
     add_command,
@@ -20,6 +19,7 @@ from wio.cli.arguments import (
     place,
     source,
 )
+from wio.places import as_called, stands_in, without_secrets
 
 _EXAMPLE = """\
   wio export inception_v4.ckpt --arch inception-v4 -o inception_v4.wio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+
 from wio.cli.arguments import (
     Commands,
     add_command,

@@ -37,7 +37,9 @@ class Fetched:
             self._source = FsspecSource(url)
             name = url.rstrip("/").rpartition("/")[2]
         if not is_name(name):
-            raise UsageError(f"{without_secrets(url)} names no file", remedy="name the file, or the prefix of its files")
+            raise UsageError(
+                f"{without_secrets(url)} names no file", remedy="name the file, or the prefix of its files"
+            )
         self._url = without_secrets(url)
         folder = Path(tempfile.mkdtemp(prefix="wio-"))
         self.path = folder / name
@@ -76,33 +78,31 @@ class Fetched:
                 self._files[path].complete(self._progress)
 
     def _beside(self, adapters: Sequence[Adapter]) -> set[Path]:
-        """The files that adapters name, until they name no other."""
+        """The files that adapters name, until they name no other; names that lead out of the folder are left out."""
         named: set[str] = set()
         while True:
-            found = {name for adapter in adapters for name in adapter.companions(self.path)} - named
+            found = {name for adapter in adapters for name in adapter.companions(self.path) if _is_below(name)} - named
             if not found:
-                return {self.path.with_name(name) for name in named}
+                return {self.path.parent / name for name in named}
             for name in sorted(found):
-                if all(map(is_name, name.split("/"))):
-                    self._ask(name)
-                    if name.endswith(".json") or name == "checkpoint":
-                        self._head(self.path.with_name(name))
+                self._ask(name)
+                if name.endswith(".json") or name == "checkpoint":
+                    self._head(self.path.parent / name)
             named |= found
 
     def _ask(self, name: str) -> None:
         """Makes the stand-in of a file, if there is such a file; each is asked for once."""
-        path = self.path.with_name(name)
-        if name in self._asked or path in self._files or (self._lists and path.is_dir()):
+        path = self.path.parent / name
+        if name in self._asked or path in self._files or self._lists:
             return
         self._asked.add(name)
-        if not self._lists:
-            entry = again(path, lambda: self._source.entry(name))
-            if entry is not None:
-                self._add(entry)
+        entry = again(path, lambda: self._source.entry(name))
+        if entry is not None:
+            self._add(entry)
 
     def _add(self, entry: Entry) -> None:
         """A name that no file here can have is left out: whoever needs it says that it is missing."""
-        if all(map(is_name, entry.name.split("/"))):
+        if _is_below(entry.name):
             path = self.path.parent / entry.name
             self._files[path] = StandIn(self._source, entry, path)
 
@@ -118,3 +118,8 @@ class Fetched:
             file.complete()
         else:
             file.fetch(max(size - BLOCK, 0), size)
+
+
+def _is_below(name: str) -> bool:
+    """Whether a name, of parts between slashes, is that of a file in the folder or below it."""
+    return all(map(is_name, name.split("/")))

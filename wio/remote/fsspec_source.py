@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from wio.errors import UsageError, WioError, printable
@@ -136,16 +136,16 @@ class FsspecSource:
         return AgainError(said(error))
 
 
-def uploaded(url: str, local: os.PathLike[str]) -> None:
+def uploaded(url: str, local: Path) -> None:
     """Puts one file there, over what bears that name, and asks whether it has arrived whole."""
     system, path = file_system(url)
     try:
-        system.put_file(os.fspath(local), path)
+        system.put_file(str(local), path)
         size = system.info(path)["size"]
     except Exception as error:
         raise AgainError(said(error)) from None
-    if size != os.stat(local).st_size:
-        raise AgainError(f"{size} bytes of {os.stat(local).st_size} have arrived")
+    if size != local.stat().st_size:
+        raise AgainError(f"{size} bytes of {local.stat().st_size} have arrived")
 
 
 def removed(url: str) -> None:

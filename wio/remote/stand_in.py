@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from wio import mapping
 from wio.errors import WioError
@@ -20,6 +21,7 @@ BLOCK = 1 << 16
 _AHEAD_OF, _MOST_AHEAD = 4, 8 << 20
 
 Progress = Callable[[int], None]
+Given = TypeVar("Given")
 
 
 class StandIn:
@@ -112,7 +114,7 @@ def _given_up(path: Path, error: AgainError) -> RemoteError:
     )
 
 
-def again(path: Path, ask: Callable[[], Entry | None]) -> Entry | None:
+def again(path: Path, ask: Callable[[], Given]) -> Given:
     """What a request gives that may fail in passing."""
     attempt = 0
     while True:

@@ -25,7 +25,8 @@ def staged(url: str) -> Path:
     name = url.rstrip("/").rpartition("/")[2]
     if url.partition("://")[0].lower() in ("http", "https"):
         raise UsageError(
-            f"{without_secrets(url)}: web servers take no files", remedy="write to s3://, gs://, ..., or to a local file"
+            f"{without_secrets(url)}: web servers take no files",
+            remedy="write to s3://, gs://, ... or a local file",
         )
     if not is_name(name) or url.endswith("/"):
         raise UsageError(f"{without_secrets(url)} names no file to write")

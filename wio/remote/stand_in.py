@@ -36,9 +36,8 @@ class StandIn:
         with path.open("xb") as file:
             try:
                 file.truncate(entry.size)
-            except OSError as error:
-                told = f"{path} is said to have {entry.size} bytes"
-                raise RemoteError(f"{told}, which no file here can have: {error.strerror}") from None
+            except (OSError, OverflowError):
+                raise RemoteError(f"{path} is said to have {entry.size} bytes, which no file here can have") from None
         mapping.stand_in(path, self.fetch)
 
     def fetch(self, start: int, stop: int, progress: Progress | None = None) -> None:

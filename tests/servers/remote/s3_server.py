@@ -10,14 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopback import free_port, wait_for
+from loopback import Wire, free_port, wait_for
 
 BUCKET = "weights"
 
 
 @dataclass(frozen=True)
 class S3:
+    """``port`` leads to the store by a wire that counts what it sends; ``direct`` past it."""
+
     port: int
+    direct: int
+    wire: Wire
+
+    def sent(self) -> int:
+        """Bytes that the store has sent to clients by now."""
+        return self.wire.down
 
     @property
     def environment(self) -> dict[str, str]:
@@ -34,21 +42,24 @@ class S3:
         import s3fs
 
         return s3fs.S3FileSystem(
-            endpoint_url=f"http://127.0.0.1:{self.port}", key="name", secret="secret", use_listings_cache=False,
+            endpoint_url=f"http://127.0.0.1:{self.direct}", key="name", secret="secret", use_listings_cache=False,
             skip_instance_cache=True, client_kwargs={"region_name": "us-east-1"},
         )  # fmt: skip
 
 
 @contextlib.contextmanager
 def running(here: Path) -> Iterator[S3]:
-    server = S3(free_port())
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(server.port)]
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    wire = Wire(port)
     with (here / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        wait_for(server.port, process, here / "log")
+        wait_for(port, process, here / "log")
+        server = S3(wire.port, port, wire)
         server.client().mkdir(BUCKET)
         yield server
     finally:
         process.kill()
         process.wait()
+        wire.close()

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-browser test-corpus test-servers faults lint types wheel audit lock goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-corpus test-servers faults fuzz fuzz-short lint types wheel audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -44,7 +44,7 @@ test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: mak
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
 	$(JUDGES) WIO_CORPUS="$(abspath $(DATA))" $(ENV)/test/bin/python -m pytest tests/corpus $(ARGS)
 
-test-servers: $(ENV)/servers/done ## tests against real servers and engines on loopback: a Dask scheduler and its workers
+test-servers: $(ENV)/servers/done ## tests against real servers and engines on loopback: an OCI registry, a Dask scheduler and its workers
 	$(ENV)/servers/bin/python -m pytest tests/servers $(ARGS)
 
 JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \
@@ -52,6 +52,16 @@ JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-kera
 
 faults: $(ENV)/core/done ## kill wio before every system call that changes a file, and N times at random: make faults N=500
 	$(ENV)/core/bin/python tests/faults.py --at-times $(or $(N),500) --seed $(or $(SEED),1)
+
+# atheris beside the judges' environment, and not in it: only fuzzing needs it.
+FUZZ = cd tests && PYTHONPATH="$(abspath $(ENV)/fuzz)" TF_CPP_MIN_LOG_LEVEL=3 $(abspath $(ENV)/test/bin/python) -m fuzz.run
+MINUTES ?= 20
+
+fuzz: $(ENV)/fuzz/done ## the fuzzers: make fuzz MINUTES=20 (for each reader) READERS="onnx numpy"
+	$(FUZZ) --minutes $(MINUTES) --at-once $(JOBS) $(READERS)
+
+fuzz-short: $(ENV)/fuzz/done ## a few seconds of each fuzzer, as CI runs it
+	$(FUZZ) --minutes 0.1 --at-once $(JOBS)
 
 lint: $(ENV)/test/done ## ruff, format and rules
 	$(ENV)/test/bin/ruff check .
@@ -71,7 +81,7 @@ audit: $(ENV)/audit/done ## what users install with wio: by locked hashes, and b
 
 lock: $(ENV)/audit/done ## requirements/runtime.lock anew, from what pyproject.toml asks for
 	$(ENV)/audit/bin/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-emit-trusted-host --extra oci --extra sign --extra verify --output-file requirements/runtime.lock pyproject.toml
+		--no-emit-trusted-host --all-extras --output-file requirements/runtime.lock pyproject.toml
 
 goldens: $(ENV)/test/done $(ENV)/theano-keras2/done $(ENV)/tensorflow1/done ## record again what the old frameworks say of the large network (Python 3.7)
 	$(ENV)/test/bin/python tests/judges/record_inception_v4.py --work .cache/goldens --golden tests/goldens/inception_v4.json \
@@ -114,6 +124,9 @@ $(ENV)/browser/done: pyproject.toml requirements/core.txt requirements/browser.t
 	@echo "setting up an environment for tests in a browser in $(ENV)/browser"
 	@$(PYTHON) -m venv --clear $(ENV)/browser && $(ENV)/browser/bin/python $(PIP) -r requirements/browser.txt \
 		&& $(ENV)/browser/bin/python $(PIP) -e . && touch $@
+
+$(ENV)/fuzz/done: $(ENV)/test/done requirements/fuzz.txt
+	@rm -rf $(ENV)/fuzz && $(ENV)/test/bin/python $(PIP) --no-deps --target $(ENV)/fuzz -r requirements/fuzz.txt && touch $@
 
 $(ENV)/bench/done: pyproject.toml requirements/bench.txt
 	@echo "setting up wio and its peers in $(ENV)/bench (minutes, once)"

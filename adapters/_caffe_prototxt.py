@@ -25,7 +25,7 @@ MOST_VALUES = 20_000
 _TOKEN = re.compile(
     r"""(?P<skip>[\s]+|\#[^\n]*)
     |(?P<name>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?))
+    |(?P<number>-?\s*(?:0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?)(?![A-Za-z0-9_.]))
     |(?P<minus>-)
     |(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')
     |(?P<mark>[{}<>\[\]:;,])""",
@@ -120,11 +120,15 @@ class _Parser:
             self._step()
         if self._kind == "mark" and self._text == "[":
             self._step()
+            if not colon and self._text not in _CLOSING:
+                raise self._error(f"a message of {name} is due, or a colon before its values")
             values: list[Any] = []
             while not (self._kind == "mark" and self._text == "]"):
                 values.append(self._value(name, kind, depth))
                 if self._kind == "mark" and self._text == ",":
                     self._step()
+                    if self._kind == "mark" and self._text == "]":
+                        raise self._error(f"a value of {name} is due, not ']'")
                 elif not (self._kind == "mark" and self._text == "]"):
                     raise self._error(f"the list of {name} is not closed")
             self._step()
@@ -146,7 +150,7 @@ class _Parser:
             while self._kind == "string":
                 quoted.append(self._step()[1])
             text = self._unquoted(quoted)
-        elif token == "minus":
+        elif token == "minus" and self._kind == "name":
             text = "-" + self._step()[1]
         elif token not in ("name", "number"):
             raise self._error(f"a value of {name} is due, not {text!r}")
@@ -154,7 +158,7 @@ class _Parser:
             return None
         try:
             return _typed(kind, token, text)
-        except (ValueError, OverflowError, WireError):
+        except (ValueError, OverflowError, IndexError, WireError):
             raise self._error(f"{text!r} is no value of {name}") from None
 
 
@@ -177,11 +181,14 @@ def _typed(kind: str, token: str, text: str) -> Any:
         return v1_type(text)
     if kind.startswith("enum"):
         names = names_of(kind)
-        return text if text in names else names[int(text)] if text.isdecimal() and int(text) < len(names) else text
+        return text if text in names else names[int(text)] if text.isdecimal() else _refuse(text)
     if kind == "bool":
         return _BOOLS[text] if text in _BOOLS else _refuse(text)
     text = text.replace(" ", "")
     if kind == "float":
+        if re.match("-?0[0-9]", text):
+            # Protobuf takes it for an octal number, which no float is.
+            raise ValueError(text)
         number = float(text.rstrip("fF"))
         return number if math.isfinite(number) else _refuse(text)
     return _integer(text)

@@ -176,9 +176,12 @@ class H5File:
     def _string_list(self, path: str, name: str) -> list[str]:
         listed = self.value(path, name)
         try:
-            return [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in listed.tolist()]
+            names = [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in listed.tolist()]
         except (AttributeError, TypeError, ValueError):
             raise FormatError(f"{self.name}: attribute {name!r} of {path!r} is no list of names") from None
+        if "" in names:
+            raise FormatError(f"{self.name}: attribute {name!r} of {path!r} lists a name that is empty")
+        return names
 
     def _attribute(self, group: Any, path: str, name: str) -> Any:
         import h5py

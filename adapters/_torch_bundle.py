@@ -66,6 +66,7 @@ def make_bundle(
     shared: dict[str, str] = {}
     first: dict[tuple[object, ...], str] = {}
     on_storage: dict[tuple[str, str], list[str]] = {}
+    elements: dict[tuple[str, str], str | None] = {}
     held: dict[tuple[str, str], int] = {}
     left_out = 0
     for part in found:
@@ -82,6 +83,12 @@ def make_bundle(
                     other[name] = described(value)
                 else:
                     left_out += 1
+                continue
+            stored = elements.setdefault((part.label, value.storage.key), value.storage.dtype)
+            if stored != value.storage.dtype:
+                # PyTorch saves no such file, and takes the first of them for both.
+                what = f"storage {value.storage.key} holds {value.storage.dtype} here and {stored} elsewhere"
+                problems.append(Problem("malformed", what, name))
                 continue
             try:
                 tensor = _tensor(file, name, value, part, big_endian)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -119,13 +120,12 @@ def tf_v2(draw: Draw) -> Generated:
 def _tensor(tf: Any, values: Array) -> Any:
     if values.dtype == object:
         return tf.constant(values.tolist(), tf.string, values.shape)
+    if values.dtype == bool:
+        return tf.constant(values)
     # Through bytes, for constant() makes other NaNs of some.
-    dtype = tf.as_dtype(values.dtype)
-    return (
-        tf.reshape(tf.io.decode_raw(values.tobytes(), dtype), values.shape)
-        if values.dtype != bool
-        else tf.constant(values)
-    )
+    plain = {"uint32": tf.int32, "uint64": tf.int64}.get(values.dtype.name, tf.as_dtype(values.dtype))
+    decoded = tf.reshape(tf.io.decode_raw(values.tobytes(), plain), values.shape)
+    return decoded if decoded.dtype == values.dtype else tf.bitcast(decoded, values.dtype)
 
 
 # --- Keras
@@ -186,24 +186,18 @@ def keras3(draw: Draw) -> Generated:
     """Models of Keras itself: a stack of layers drawn one by one, saved whole or as weights."""
     import keras
 
+    # Keras draws seeds of its own, which Hypothesis must not see.
+    before = random.getstate()
     layers, shape = keras.layers, (4, 4, 2)
     stack: list[Any] = [layers.Input(shape)]
-    for _ in range(draw(st.integers(1, 3))):
-        stack.append(
-            draw(
-                st.sampled_from(
-                    [
-                        lambda: layers.Conv2D(draw(st.integers(1, 3)), 2, padding="same", use_bias=draw(st.booleans())),
-                        lambda: layers.BatchNormalization(scale=draw(st.booleans())),
-                        lambda: layers.DepthwiseConv2D(2, padding="same"),
-                        lambda: layers.Dense(
-                            draw(st.integers(1, 3)), dtype=draw(st.sampled_from(["float32", "bfloat16"]))
-                        ),
-                        lambda: layers.Activation("relu"),
-                    ]
-                )
-            )()
-        )
+    kinds = [
+        lambda: layers.Conv2D(draw(st.integers(1, 3)), 2, padding="same", use_bias=draw(st.booleans())),
+        lambda: layers.BatchNormalization(scale=draw(st.booleans())),
+        lambda: layers.DepthwiseConv2D(2, padding="same"),
+        lambda: layers.Dense(draw(st.integers(1, 3)), dtype=draw(st.sampled_from(["float32", "bfloat16"]))),
+        lambda: layers.Activation("relu"),
+    ]
+    stack += [draw(st.sampled_from(kinds))() for _ in range(draw(st.integers(1, 3)))]
     if draw(st.booleans()):
         stack += [layers.Reshape((16, -1)), layers.Bidirectional(layers.GRU(2))]
     keras.utils.clear_session(free_memory=False)
@@ -213,6 +207,7 @@ def keras3(draw: Draw) -> Generated:
         whole = draw(st.booleans())
         name = "m.keras" if whole else "m.weights.h5"
         [raw] = _written(lambda folder: (model.save if whole else model.save_weights)(folder / name), name)
+    random.setstate(before)
     return Generated(
         (b"\0" if whole else b"\2") + raw, {str(k): np.asarray(each) for k, each in enumerate(model.weights)}
     )
@@ -268,7 +263,7 @@ def caffe(draw: Draw) -> Generated:
             put = draw(st.sampled_from([cf.blob, cf.legacy, cf.unpacked, cf.double]))
             with np.errstate(invalid="ignore"):
                 values.append(array.astype("f8" if put is cf.double else "f4").reshape(-1))
-            blobs.append(put(array))
+                blobs.append(put(array))
         raw += cf.layer(f"layer{k}", "Unheard", ["data"], [f"layer{k}"], blobs)
     return Generated(b"\0" + raw, {str(k): each for k, each in enumerate(values)})
 
@@ -366,7 +361,9 @@ def _torch_tensor(draw: Draw, torch: Any, name: str) -> Any:
     raw = torch.from_numpy(
         np.frombuffer(np.random.default_rng(len(shape)).bytes(int(np.prod(shape)) * dtype.itemsize), "u1").copy()
     )
-    return (raw > 127).reshape(shape) if name == "bool" else raw.view(dtype).reshape(shape)
+    if name == "bool" or not raw.numel():
+        return torch.zeros(shape, dtype=dtype) if not raw.numel() else (raw > 127).reshape(shape)
+    return raw.view(dtype).reshape(shape)
 
 
 def _view(draw: Draw, tensor: Any) -> Any:

@@ -126,5 +126,5 @@ def test_escapes_are_those_of_the_text_format(written: str, name: str) -> None:
 
 @pytest.mark.parametrize("written", ['"\\377"', '"\\777"', '"\\ud800"', '"\\q"', '"\\x"'])
 def test_escapes_of_no_text_are_refused(written: str) -> None:
-    with pytest.raises(WireError, match="line 1: .* is no text"):
+    with pytest.raises(WireError, match=r"line 1: .* is no text"):
         parse(f"name: {written}")

@@ -272,6 +272,8 @@ def _extent(op: str, attributes: Mapping[str, Any], i: int, rank: int, before: i
         return int(before * attributes["scales"][i])
     kernel = _each(attributes.get("kernel_shape", 1), rank)[i]
     stride = _each(attributes.get("strides", 1), rank)[i]
+    if stride < 1:
+        raise FormatError(f"a {op} cannot have the stride {stride}")
     dilation = _each(attributes.get("dilations", 1), rank)[i]
     pad = attributes.get("auto_pad", "VALID")
     reach = (kernel - 1) * dilation + 1

@@ -21,6 +21,7 @@ from wio.bundle import Bundle
 from wio.entry_points import EntryPoint, Package, entry_points
 from wio.errors import AdapterError, WioError, printable
 from wio.network import Network
+from wio.user_folders import data_folder
 
 if TYPE_CHECKING:
     from wio.architectures.habit import Habit
@@ -251,9 +252,14 @@ def source_adapter(bundle: Bundle, found: Adapter) -> Adapter | None:
 # --- the registry
 
 
+def user_registry() -> Path:
+    """The folder of the user's own architectures, which need not exist."""
+    return data_folder() / "registry"
+
+
 @lru_cache
-def _folders(variable: str) -> tuple[Path, ...]:
-    """The folders of every registry; ``variable`` is what the environment names besides."""
+def _folders(*besides: Path) -> tuple[Path, ...]:
+    """The folders of every registry, and ``besides`` what the user has."""
     found: list[Path] = []
     for point in entry_points(group=REGISTRY):
         try:
@@ -262,11 +268,14 @@ def _folders(variable: str) -> tuple[Path, ...]:
             warnings.warn(f"the registry of {point.package} cannot be loaded: {error!r}", stacklevel=2)
             continue
         found += [Path(folder) for folder in module.__path__]
-    return (*found, *(Path(folder) for folder in variable.split(os.pathsep) if folder))
+    return (*found, *besides)
 
 
-def _registry_folders() -> tuple[Path, ...]:
-    return _folders(os.environ.get(REGISTRY_VARIABLE, ""))
+def registry_folders() -> tuple[Path, ...]:
+    """Of installed packages, then of the environment, then the user's own."""
+    named = [Path(folder) for folder in os.environ.get(REGISTRY_VARIABLE, "").split(os.pathsep) if folder]
+    own = user_registry()
+    return _folders(*named, *((own,) if own.is_dir() else ()))
 
 
 @cache
@@ -283,7 +292,7 @@ def misnamed(path: Path, identity: str) -> str | None:
 def architectures() -> dict[str, Architecture]:
     """Every architecture of every registry by id. A file that is wrong raises: a registry must not half work."""
     found: dict[str, Architecture] = {}
-    for folder in _registry_folders():
+    for folder in registry_folders():
         for path in sorted(folder.glob("*.toml")):
             identity = _described(path).id
             if wrong := misnamed(path, identity):
@@ -299,9 +308,7 @@ def habits() -> dict[str, Habit]:
     """The dialects without an architecture, by id."""
     from wio.architectures.habit import load_habit
 
-    found = [
-        load_habit(path) for folder in _registry_folders() for path in sorted((folder / "dialects").glob("*.toml"))
-    ]
+    found = [load_habit(path) for folder in registry_folders() for path in sorted((folder / "dialects").glob("*.toml"))]
     return {habit.id: habit for habit in found}
 
 
@@ -309,7 +316,7 @@ def architecture_named(name: str) -> Architecture:
     """The architecture of that id. Its own file is read and no other."""
     file = file_name(name)
     # A .wio file names its architecture: no name leads out of the registry's folders.
-    folders = _registry_folders() if Path(file).name == file else ()
+    folders = registry_folders() if Path(file).name == file else ()
     paths = [path for folder in folders if (path := folder / file).is_file()]
     found = [architecture for path in paths if (architecture := _described(path)).id == name]
     if len(found) > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import warnings
 import zipfile
@@ -21,20 +20,9 @@ from wio.adapters._caffe_schema import V1_TYPES
 
 def tensorflow(path: Path) -> Judged:
     """tf.train.load_checkpoint: the CheckpointReader of V1 and V2. What it cannot give as an array is None."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
+    from fuzz.tensorflow_judge import read
 
-    try:
-        reader = tf.train.load_checkpoint(str(path))
-        found: dict[str, Array | None] = {}
-        for name in reader.get_variable_to_shape_map():
-            try:
-                found[name] = np.asarray(reader.get_tensor(name))
-            except (tf.errors.UnimplementedError, TypeError):
-                found[name] = None
-        return found
-    except Exception as error:  # whatever it raises, it does not read the file
-        raise RefusedError(str(error) or repr(error)) from None
+    return read(path)
 
 
 def hdf5(path: Path) -> Values:
@@ -170,9 +158,6 @@ def torch(path: Path) -> Values:
                 shards = dict.fromkeys(json.loads(path.read_bytes())["weight_map"].values())
                 return {k: v for each in shards for k, v in torch_values(path.with_name(each)).items()}
             return dict(leaves(torch.load(path, weights_only=True, map_location="cpu"), ""))
-    except UnicodeDecodeError as error:
-        # The record of the archive's id, which wio has no use for, is no text.
-        raise UnjudgedError(str(error)) from None
     except Exception as error:
         raise RefusedError(repr(error)) from None
 

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fuzz import seal, wire
 
@@ -93,14 +94,21 @@ def hdf5_attributes(files: Callable[[], list[bytes]]) -> Lay:
             if config:
                 file.attrs["model_config"] = np.bytes_(config[:60_000])
             if names:
-                layers = names[0][:30_000].split(b"\n")
-                group.attrs["layer_names"] = np.array(layers, f"S{max(map(len, layers)) or 1}")
+                group.attrs["layer_names"] = _texts(names[0])
             if len(names) == 2:
-                weights = names[1][:30_000].split(b"\n")
-                group[next(iter(group))].attrs["weight_names"] = np.array(weights, f"S{max(map(len, weights)) or 1}")
+                group[next(iter(group))].attrs["weight_names"] = _texts(names[1])
         return path
 
     return lay
+
+
+def _texts(lines: bytes) -> Any:
+    """As many of the lines as an attribute of HDF5 has room for."""
+    import numpy as np
+
+    texts = lines[:30_000].split(b"\n")
+    width = max(map(len, texts)) or 1
+    return np.array(texts[: 60_000 // width], f"S{width}")
 
 
 def keras_config(files: Callable[[], list[bytes]]) -> Lay:

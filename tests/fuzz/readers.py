@@ -200,8 +200,9 @@ READERS = {
             _torch,
             seeds.torch_zip,
             judges.torch,
+            strict=False,
         ),
-        Reader("torch_legacy", (Form(laying.raw("m.pt")),), _torch, seeds.torch_legacy, judges.torch),
+        Reader("torch_legacy", (Form(laying.raw("m.pt")),), _torch, seeds.torch_legacy, judges.torch, strict=False),
         Reader(
             "numpy",
             (Form(laying.raw("m.npy", _zipped)),),

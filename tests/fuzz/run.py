@@ -27,7 +27,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 # A judge that has TensorFlow or PyTorch in its process needs their gigabyte beside what an input may take.
-_LIMITS = ("-timeout=30", "-rss_limit_mb=4096", "-malloc_limit_mb=512", "-print_final_stats=1", "-verbosity=1")
+# Time is judged by the CPU seconds of each input; this only ends what would never end, on a machine however busy.
+_LIMITS = ("-timeout=120", "-rss_limit_mb=4096", "-malloc_limit_mb=512", "-print_final_stats=1", "-verbosity=1")
 _SHORTEST = 2
 
 

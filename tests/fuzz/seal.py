@@ -112,8 +112,9 @@ def _elements(shape: bytes) -> int:
     while at < len(shape):
         tag, at = read_varint(shape, at)
         length, at = read_varint(shape, at)
-        if tag == 18 and shape[at : at + 1] == b"\x08":
-            product *= read_varint(shape, at + 1)[0]
+        if tag == 18:
+            # A size of 0 is left out.
+            product *= read_varint(shape, at + 1)[0] if shape[at : at + 1] == b"\x08" else 0
         at += length
     return product
 

@@ -32,6 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
         done = pull(reference, arguments.output, plain_http=arguments.plain_http, progress=progress)
     if arguments.json:
         print_json(done.as_json())
-    there = f", {len(done.there_already)} of them there already" if done.there_already else ""
-    message(f"pulled {', '.join(done.files)}{there}: {size(done.bytes)} received; {done.digest}")
+    message(f"pulled {', '.join(done.files)}: {done}, {size(done.bytes)} received; {done.digest}")
     return 0

@@ -37,6 +37,5 @@ def run(arguments: argparse.Namespace) -> int:
         done = push(stands_for(arguments.file), reference, plain_http=arguments.plain_http, progress=progress)
     if arguments.json:
         print_json(done.as_json())
-    there = f", {len(done.there_already)} of them there already" if done.there_already else ""
-    message(f"pushed {reference}: {len(done.files)} files{there}, {size(done.bytes)} sent; {done.digest}")
+    message(f"pushed {reference}: {done}, {size(done.bytes)} sent; {done.digest}")
     return 0

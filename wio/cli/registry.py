@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wio.cli.arguments import Commands, add_command, add_json, key_values, source
+from wio.cli.arguments import Commands, add_command, add_json, add_plain_http, key_values, source
 
 if TYPE_CHECKING:
     from wio.architectures.architecture import Architecture
@@ -18,7 +18,8 @@ _EXAMPLE = """\
   wio registry list
   wio registry show inception-v4
   wio registry new model.onnx -o model.toml
-  wio registry check model.toml"""
+  wio registry check model.toml
+  wio registry add oci://localhost:5000/team/my-net:v1"""
 
 
 def add_parser(commands: Commands) -> None:
@@ -40,6 +41,11 @@ def add_parser(commands: Commands) -> None:
         "--option", dest="options", action="append", default=[], metavar="KEY=VALUE", help="an option of the reader"
     )
     new.set_defaults(run=run_new)
+    add = actions.add_parser("add", help="an architecture or dialect for all later commands, from a file or a registry")
+    add.add_argument("file", metavar="FILE|oci://HOST/NAME:TAG", help="a registry file, or where one was pushed to")
+    add.add_argument("--replace", action="store_true", help="in place of another of that id that was added before")
+    add_plain_http(add)
+    add.set_defaults(run=run_add)
     for each in (listing, show, check):
         add_json(each)
 
@@ -88,6 +94,30 @@ def run_check(arguments: argparse.Namespace) -> int:
         raise FormatError(wrong, remedy=f"rename it to {file_name(architecture.id)}")
     _show(architecture, arguments.json)
     message(f"{arguments.file}: sound; every dialect names every weight once")
+    return 0
+
+
+def run_add(arguments: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory
+
+    from wio.cli.output import message
+    from wio.oci.reference import SCHEME
+    from wio.user_registry import add, check
+
+    with TemporaryDirectory(prefix="wio-registry-") as folder:
+        files = [Path(arguments.file)]
+        if arguments.file.startswith(SCHEME):
+            from wio.oci.artifact import ARCHITECTURE
+            from wio.oci.reference import Reference
+            from wio.oci.transfer import pull
+
+            reference = Reference.parse(arguments.file)
+            fetched = pull(reference, Path(folder), kind=ARCHITECTURE, plain_http=arguments.plain_http)
+            files = [Path(file) for file in fetched.files]
+        for file in files:
+            check(file)
+        for file in files:
+            message(f"added {add(file, replace=arguments.replace)}")
     return 0
 
 

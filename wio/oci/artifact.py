@@ -19,6 +19,8 @@ REGISTRY_FILE = "application/vnd.wio.registry.v1+toml"
 # What each kind of artifact is made of.
 _MADE_OF = {WEIGHTS: {FILE, INDEX}, ARCHITECTURE: {REGISTRY_FILE}}
 _SUFFIXES = {FILE: (".wio", ".safetensors"), INDEX: (INDEX_SUFFIX,), REGISTRY_FILE: (".toml",)}
+# What is read whole is bounded.
+_MOST_BYTES = {FILE: 2**63 - 1, INDEX: 100_000_000, REGISTRY_FILE: 16_000_000}
 # OCI Image Format Specification 1.1, "Pre-Defined Annotation Keys".
 _TITLE = "org.opencontainers.image.title"
 # What registries take at most, and wio with them (Distribution Specification 1.1, "Pushing Manifests").
@@ -105,8 +107,8 @@ def _trouble(layer: dict[str, Any], known: set[str]) -> str | None:
         return f"is of a type that does not belong here: {media_type!r}"
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         return "has no SHA-256"
-    if type(size) is not int or not 0 <= size < 2**63:
-        return "has no size"
+    if type(size) is not int or not 0 <= size <= _MOST_BYTES[media_type]:
+        return f"has no size, or one over {_MOST_BYTES[media_type]} bytes: {size!r}"
     annotations = layer.get("annotations")
     name = annotations.get(_TITLE) if isinstance(annotations, dict) else None
     if not isinstance(name, str) or not is_name(name) or not name.isprintable() or name.startswith("."):

@@ -19,7 +19,8 @@ from wio.oci.connection import BrokenError, Connection
 from wio.user_folders import cache_folder
 
 CHUNK = 16 * 1024 * 1024
-_PIECE = 1024 * 1024
+# Of what has come when a connection breaks, less than a piece is lost.
+_PIECE = 64 * 1024
 # How often in a row a transfer may break off without a byte gained.
 _ATTEMPTS = 4
 _AGAIN = "the same command again goes on where it stopped"
@@ -92,11 +93,15 @@ def send(connection: Connection, layer: Layer, file: BinaryIO, progress: Progres
     remembered = _Remembered(connection, layer)
     earlier = remembered.location()
     location, at = _state(connection, earlier) if earlier else (None, 0)
-    broken = 0
-    while location is None or at < layer.size:
+    broken, unsure = 0, False
+    while location is None or unsure or at < layer.size:
         try:
             if location is None:
                 location, at = _begun(connection), 0
+            elif unsure:
+                location, at = _state(connection, location)
+            unsure = False
+            if location is None or at >= layer.size:
                 continue
             file.seek(at)
             chunk = file.read(min(CHUNK, layer.size - at))
@@ -109,13 +114,18 @@ def send(connection: Connection, layer: Layer, file: BinaryIO, progress: Progres
             remembered.keep(location)
             progress(len(chunk))
         except BrokenError as error:
-            broken = _broken_again(broken, layer, error)
-            if location is not None:
-                location, at = _state(connection, location)
-    remembered.forget()
+            broken, unsure = _broken_again(broken, layer, error), True
     joined = f"{location}{'&' if '?' in location else '?'}digest={layer.digest}"
-    with connection.asked("PUT", joined, (201,), headers={"Content-Type": "application/octet-stream"}):
-        pass
+    try:
+        with connection.asked("PUT", joined, (201,), headers={"Content-Type": "application/octet-stream"}):
+            pass
+    except BrokenError:
+        raise
+    except WioError:
+        # It is not the blob that came together there.
+        remembered.forget()
+        raise
+    remembered.forget()
 
 
 def _begun(connection: Connection) -> str:

@@ -1,7 +1,7 @@
 """One repository of a registry, spoken to through the package ``oras`` (extra ``oci``), which knows logins and tokens.
 
 What oras leaves open is settled here: no request goes unencrypted to another machine, wherever a registry sends it,
-none waits for ever, and whatever goes wrong is a WioError.
+none waits for ever on a silent server or takes in an answer without end, and whatever goes wrong is a WioError.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from wio.errors import FormatError, WioError, printable
 from wio.oci.reference import Reference, is_loopback
 from wio.safetensors_header import parse_object
 
-_CONNECT_SECONDS, _SILENT_SECONDS = 10, 60
+# A registry may hash a blob of many GB again before it says that it has it.
+_CONNECT_SECONDS, _SILENT_SECONDS = 10, 300
+_MOST_BYTES = 4_000_000
 _MOST_REDIRECTS = 5
 _LOGIN = "docker login HOST, or oras login HOST, leaves the login where it is looked for (~/.docker/config.json)"
 
@@ -60,12 +62,18 @@ class Connection:
                 yield answer
         except breaking as error:
             raise BrokenError(f"the connection to {self.reference.host} broke: {printable(str(error))[:300]}") from None
+        except errors.RequestException as error:
+            raise WioError(f"{self.reference.host}: {printable(str(error))[:300]}") from None
 
     def location(self, answer: Any, asked: str) -> str:
         """Where an upload goes on. WioError if that is another place than this registry."""
-        told = str(urljoin(asked, answer.headers.get("Location", "")))
-        self.check_location(told)
-        return told
+        told = answer.headers.get("Location", "")
+        try:
+            joined = str(urljoin(asked, told)) if told else ""
+        except ValueError:
+            joined = str(told)
+        self.check_location(joined)
+        return joined
 
     def check_location(self, url: str) -> None:
         if not url.startswith(self._root):
@@ -82,12 +90,11 @@ class Connection:
                 # Its token was given for another purpose, such as reading.
                 self._registry.auth.token = None
                 answer = self._ask(self._registry, url, method, headers=dict(headers), **request)
-        except errors.RequestException:
-            raise
-        except WioError:
+        except (errors.RequestException, WioError):
             raise
         except Exception as error:  # of oras, on an answer that it can make no sense of
-            raise WioError(f"{self.reference.host}: {error or type(error).__name__}", remedy=_LOGIN) from None
+            told = printable(str(error) or type(error).__name__)[:300]
+            raise WioError(f"{self.reference.host}: {told}", remedy=_LOGIN) from None
         return answer
 
     def _refusal(self, method: str, answer: Any) -> WioError:
@@ -126,7 +133,10 @@ class Connection:
         if answer.headers.get("WWW-Authenticate", "").lower().startswith("basic"):
             session = self._registry.session
             self._registry.auth = self._library.auth.get_auth_backend("basic", session, insecure)
-        self._registry.auth.load_configs(self._container)
+        try:
+            self._registry.auth.load_configs(self._container)
+        except Exception as error:  # of a file that whatever program wrote, and of the programs that it names
+            raise WioError(f"the logins of ~/.docker/config.json cannot be read: {error}", remedy=_LOGIN) from None
         basic = isinstance(self._registry.auth, self._library.auth.BasicAuth)
         if basic and not hasattr(self._registry.auth, "_basic_auth"):
             raise WioError(f"{self.reference.host} wants a login, and none is known", remedy=_LOGIN)
@@ -155,6 +165,15 @@ def _library() -> Any:
         ) from None
 
 
+def _bounded(pieces: Iterator[bytes], host: str) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > _MOST_BYTES:
+            raise WioError(f"{printable(host)} answers with more than {_MOST_BYTES} bytes where a few are expected")
+        yield piece
+
+
 def _guarded_adapter(requests: Any, plain_http: bool, count: Callable[[], None]) -> Any:
     class Guarded(requests.adapters.HTTPAdapter):  # type: ignore[misc]
         def send(self, request: Any, **more: Any) -> Any:
@@ -165,7 +184,12 @@ def _guarded_adapter(requests: Any, plain_http: bool, count: Callable[[], None])
                     remedy="--plain-http allows it",
                 )
             count()
-            more["timeout"] = (_CONNECT_SECONDS, _SILENT_SECONDS)
-            return super().send(request, **more)
+            streamed = more.get("stream", False)
+            more |= {"stream": True, "timeout": (_CONNECT_SECONDS, _SILENT_SECONDS)}
+            answer = super().send(request, **more)
+            if not streamed or answer.is_redirect:
+                # requests would take in all of it. This is where it looks whether that was done.
+                answer._content = b"".join(_bounded(answer.iter_content(65536), parts.netloc))
+            return answer
 
     return Guarded()

@@ -36,7 +36,7 @@ from wio.oci.reference import Reference
 
 @dataclass
 class Transfer:
-    """What was done. ``digest`` is the manifest's, ``bytes`` are those of blobs; some ``files`` were there already."""
+    """What was done: the manifest's digest, the files, which of them were there already, how many bytes went."""
 
     reference: Reference
     digest: str = ""
@@ -45,6 +45,10 @@ class Transfer:
     there_already: list[str] = field(default_factory=list)
     bytes: int = 0
     requests: int = 0
+
+    def __str__(self) -> str:
+        count, there = len(self.files), len(self.there_already)
+        return f"{count} file{'s' if count != 1 else ''}{f', {there} there already' if there else ''}"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -89,8 +93,10 @@ def push(path: Path, reference: Reference, *, plain_http: bool = False, progress
 
 def _artifact(path: Path) -> tuple[str, list[tuple[Path, str]]]:
     """The kind of artifact that a file is, and its files with their media types; each is read as what it says it is."""
+    from wio.user_registry import check
+
     if path.name.endswith(".toml"):
-        check_registry_file(path)
+        check(path)
         return ARCHITECTURE, [(path, REGISTRY_FILE)]
     from wio.container import WioFileReader
 
@@ -100,16 +106,6 @@ def _artifact(path: Path) -> tuple[str, list[tuple[Path, str]]]:
     for file in files:
         WioFileReader(file).bundle()
     return WEIGHTS, [*((file, FILE) for file in files), *([(index, INDEX)] if is_set else [])]
-
-
-def check_registry_file(path: Path) -> tuple[str, bool]:
-    """The id of an architecture, or of a dialect without one (then True). FormatError, with all that is wrong."""
-    from wio.architectures.habit import is_habit, load_habit
-    from wio.architectures.registry_file import load_architecture
-
-    if is_habit(path):
-        return load_habit(path).id, True
-    return load_architecture(path).id, False
 
 
 def pull(
@@ -144,9 +140,12 @@ def pull(
             part, file = held.enter_context(_part(target, layer))
             try:
                 fetch(connection, layer, file, count)
+                file.flush()
             except (DigestError, FormatError):
                 part.unlink()
                 raise
+            except OSError as error:
+                raise WioError(f"writing {target} failed: {error.strerror or error}; nothing was changed") from None
             parts[target] = part
         _check_index(layers, targets, parts)
         for target, part in parts.items():
@@ -176,24 +175,35 @@ def _manifest(connection: Connection) -> tuple[bytes, str]:
 
 def _targets(layers: tuple[Layer, ...], out: Path) -> list[Path]:
     if len(layers) == 1 and not out.is_dir():
-        return [out]
-    if out.exists() and not out.is_dir():
+        targets = [out]
+    elif out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file, and {len(layers)} files are to be written", remedy="name a folder")
-    out.mkdir(exist_ok=True)
-    return [out / layer.name for layer in layers]
+    else:
+        out.mkdir(exist_ok=True)
+        targets = [out / layer.name for layer in layers]
+    for target in targets:
+        if target.exists() and not target.is_file():
+            raise UsageError(f"{target} is no regular file, and would be replaced by one", remedy="name another place")
+    return targets
 
 
 @contextlib.contextmanager
 def _part(target: Path, layer: Layer) -> Iterator[tuple[Path, BinaryIO]]:
     """What there is of a blob, beside its place, opened to be gone on with; no one else can at the same time."""
-    part = target.with_name(f".{target.name[:40]}.{layer.digest[7:23]}.part")
+    # Beside the file that a link leads to, whose place it will take.
+    place = Path(os.path.realpath(target))
+    part = place.with_name(f".{place.name[:40]}.{layer.digest[7:23]}.part")
     try:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:
         raise WioError(f"cannot write to the folder of {target}: {error.strerror}") from error
     with open(descriptor, "r+b") as file:  # noqa: PTH123  (a descriptor is no path)
         _lock(file, target)
-        yield part, file
+        try:
+            yield part, file
+        finally:
+            if os.fstat(file.fileno()).st_size == 0:
+                part.unlink(missing_ok=True)
 
 
 def _lock(file: BinaryIO, target: Path) -> None:
@@ -212,8 +222,6 @@ def _check_index(layers: tuple[Layer, ...], targets: list[Path], parts: dict[Pat
     if layers[-1].media_type != INDEX:
         return
     index = parts.get(targets[-1], targets[-1])
-    if index.stat().st_size > 100_000_000:
-        raise FormatError(f"{layers[-1].name}: an index of more than 100,000,000 bytes")
     named, came = set(shard_names(index.read_bytes(), layers[-1].name)), {layer.name for layer in layers[:-1]}
     if named != came:
         odd = ", ".join(printable(name) for name in sorted(named ^ came)[:5])

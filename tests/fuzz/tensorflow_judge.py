@@ -1,0 +1,87 @@
+"""TensorFlow's CheckpointReader in a process of its own: over some damaged checkpoints it aborts (CHECK failed).
+
+``python -m fuzz.tensorflow_judge`` reads prefixes, a line each, and answers each with a pickle of what it read, its
+length before it; :func:`read` asks it, and starts it again where it died.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from fuzz.reading import Judged, RefusedError, UnjudgedError
+
+_process: subprocess.Popen[bytes] | None = None
+
+
+def read(path: Path) -> Judged:
+    """Every variable of a checkpoint. UnjudgedError where TensorFlow dies over it."""
+    global _process
+    if _process is None:
+        words = [sys.executable, "-m", "fuzz.tensorflow_judge"]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        _process = subprocess.Popen(
+            words,
+            cwd=Path(__file__).parent.parent,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    assert _process.stdin is not None and _process.stdout is not None
+    _process.stdin.write(f"{path}\n".encode())
+    _process.stdin.flush()
+    answer = _process.stdout.read(int.from_bytes(_process.stdout.read(8), "little"))
+    if not answer:
+        stop()
+        raise UnjudgedError("TensorFlow dies over it")
+    found, refused = pickle.loads(answer)
+    if refused is not None:
+        raise RefusedError(refused)
+    return dict(found)
+
+
+@atexit.register
+def stop() -> None:
+    """Ends the process, if there is one."""
+    global _process
+    if _process is not None:
+        _process.kill()
+        _process.communicate()
+        _process = None
+
+
+def _values(tf: Any, prefix: str) -> tuple[dict[str, Any], str | None]:
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        found: dict[str, Any] = {}
+        for name in reader.get_variable_to_shape_map():
+            try:
+                found[name] = np.asarray(reader.get_tensor(name))
+            except (tf.errors.UnimplementedError, TypeError):
+                found[name] = None
+        return found, None
+    except Exception as error:  # whatever it raises, it does not read the file
+        return {}, str(error) or repr(error)
+
+
+def _serve(answers: BinaryIO) -> None:
+    import tensorflow as tf
+
+    for line in sys.stdin:
+        answer = pickle.dumps(_values(tf, line.removesuffix("\n")))
+        answers.write(len(answer).to_bytes(8, "little") + answer)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    # Whatever else prints goes to the error output.
+    channel = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _serve(channel)

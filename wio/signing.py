@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 from wio.atomic import atomic_output, staging
@@ -112,7 +111,7 @@ def verify(path: Path, signature: Path, *, key: Path | None = None, certificates
     alone = resources == (_ITSELF,)
     try:
         # What the library reads is what was read here, whatever becomes of the file meanwhile. It prints.
-        with staging(Path(gettempdir())) as folder, contextlib.redirect_stdout(sys.stderr):
+        with staging() as folder, contextlib.redirect_stdout(sys.stderr):
             copy = folder / "signature"
             copy.write_bytes(raw)
             config.verify(path if alone else path.parent, copy)

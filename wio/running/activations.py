@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from wio.architectures.architecture import Architecture
@@ -71,7 +70,7 @@ def activations(
     own = identity is None
     architecture = _own(side, Path(path), array, data_format) if own else architecture_named(str(identity))
     fed = array_input(architecture, array, data_format)
-    with staging(Path(gettempdir())) as folder:
+    with staging() as folder:
         try:
             run = open_network(architecture, side, Path(path), folder / "network.onnx")
         except PlanError as error:

@@ -101,7 +101,7 @@ bench: $(ENV)/bench/done ## wio against its peers, side by side, 30 GB of a temp
 	TF_CPP_MIN_LOG_LEVEL=3 $(ENV)/bench/bin/python bench/run.py $(if $(FAST),--fast) $(ARGS)
 
 clean: ## remove environments, caches and demo output
-	rm -rf $(ENV) .cache demo build dist *.egg-info
+	rm -rf $(ENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache demo build dist *.egg-info
 
 $(ENV)/wio/done: pyproject.toml
 	@echo "setting up wio in $(ENV)/wio"

@@ -15,6 +15,7 @@ from typing import Any
 
 from wio.adapters._keras3_tree import Tree, Variable, WeightsFile
 from wio.errors import FormatError, printable
+from wio.file_set import is_name
 from wio.safetensors_header import parse_json
 from wio.shard_index import split
 
@@ -129,7 +130,7 @@ def _weight_map(path: Path) -> dict[str, list[str]]:
 
 def _shard(path: Path, name: str) -> Path:
     """A shard beside the map; a name that leads elsewhere, by its text or as a symbolic link, is refused."""
-    if not name or name != name.replace("\\", "/").rpartition("/")[2] or name in (".", "..") or "\0" in name:
+    if not is_name(name):
         raise FormatError(f"{path.name}: the shard {printable(name)!r} is not in the folder of the map")
     shard = path.with_name(name)
     try:

@@ -11,8 +11,9 @@ from wio.adapters._shards import refuse_differences, shard_paths
 from wio.bundle import Bundle, Tensor
 from wio.container import UNKNOWN, WioFileReader
 from wio.errors import DigestError, FormatError, Problem
+from wio.file_set import MAX_INDEX
 from wio.safetensors_header import parse_object
-from wio.shard_index import FIRST_BYTES, MAX_INDEX, ShardIndex, parse_index
+from wio.shard_index import FIRST_BYTES, ShardIndex, parse_index
 
 # Shards that are kept open: each takes a descriptor, of which a process has as a rule 1024.
 MOST_OPEN = 128

@@ -58,9 +58,10 @@ def names(folder: Path) -> list[str]:
 
 def test_whoever_is_killed_leaves_the_old_output_or_the_new_one(tmp_path: Path) -> None:
     """A share of what `make faults` runs; another share for every day."""
-    found = faults.run(tmp_path / "w", at_calls=80, at_times=20, seed=int(time.time() // 86400))
-    assert found["runs"] == 100 and found["old"] and found["new"]
-    assert found["old"] + found["new"] + found["refused"] == found["runs"]
+    seed = int(time.time() // 86400)
+    found = faults.run(tmp_path / "w", at_calls=80, at_times=20, seed=seed)
+    assert found["runs"] == 100 and found["old"] and found["new"], f"seed {seed}: {found}"
+    assert found["old"] + found["new"] + found["refused"] == found["runs"], f"seed {seed}: {found}"
 
 
 def planted(kinds: tuple[faults.Kind, ...], tmp_path: Path) -> dict[str, int]:

@@ -116,8 +116,15 @@ class OutputSet:
 
 
 @contextlib.contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """A new folder in ``folder`` for this block alone: locked, gone when it ends, swept later if the process dies."""
+def staging(folder: Path | None = None) -> Iterator[Path]:
+    """A new folder in ``folder`` for this block alone: locked, gone when it ends, swept later if the process dies.
+
+    By default it lies in the system's folder for temporary files. ``tempfile`` leaves its own to whoever is killed.
+    """
+    if folder is None:
+        from tempfile import gettempdir
+
+        folder = Path(gettempdir())
     _sweep(folder)
     path = folder / f".wio-{os.urandom(8).hex()}.tmp"
     _Process.staged.add(path)

@@ -115,9 +115,7 @@ class Tensor:
 
     def with_values(self, load: Callable[[], Array], shape: tuple[int, ...], layout: Layout | None) -> Tensor:
         """The same tensor holding other values: what is known of the old ones' bytes is forgotten."""
-        return self.changed(
-            load=load, shape=shape, layout=layout, digest=None, stored_bytes=None, raw=None, sha256=None
-        )
+        return self.changed(load=load, shape=shape, layout=layout, digest=None, stored_bytes=None, raw=None)
 
     def changed(self, **fields: Any) -> Tensor:
         """The same tensor with some fields replaced: what ``dataclasses.replace`` does, six times as fast.

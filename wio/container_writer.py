@@ -56,9 +56,9 @@ def save(
 ) -> dict[str, str]:
     """Writes a bundle as a .wio file; gives the SHA-256 of each tensor's stored bytes.
 
-    Tensors are read and written one by one, so memory is bounded by the largest. Same bundle, same bytes. The file
-    appears whole or not at all. ``receipt`` is asked twice, before and after the tensors are read: it may fill in
-    digests, its size must stay.
+    Tensors are read as they are written, a few at a time (:func:`write_placed` says what memory they take). Same
+    bundle, same bytes. The file appears whole or not at all. ``receipt`` is asked twice, before and after the tensors
+    are read: it may fill in digests, its size must stay.
     """
     with atomic_output(path) as temporary:
         return write_file(bundle, temporary, receipt).digests

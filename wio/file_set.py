@@ -8,7 +8,7 @@ from wio.errors import FormatError, Problem, WioError
 from wio.safetensors_header import parse_object
 
 INDEX = ".index.json"
-_MOST_BYTES = 100_000_000
+MAX_INDEX = 100_000_000
 
 
 def stands_for(path: Path) -> Path:
@@ -25,8 +25,8 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """
     shards: tuple[Path, ...] = ()
     if path.name.endswith(INDEX) and path.is_file():
-        if path.stat().st_size > _MOST_BYTES:
-            raise FormatError(f"{path.name}: an index of more than {_MOST_BYTES} bytes")
+        if path.stat().st_size > MAX_INDEX:
+            raise FormatError(f"{path.name}: an index of more than {MAX_INDEX} bytes")
         shards = tuple(path.parent / name for name in shard_names(path.read_bytes(), path.name))
     files = (path, *shards)
     problems = [Problem("file", trouble, str(each)) for each in files if (trouble := _trouble(each)) is not None]

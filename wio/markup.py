@@ -1,20 +1,16 @@
-"""Text from files as HTML: escaped, unreadable characters shown as escapes, and never longer than it may be."""
+"""Text from files as HTML: legible as in a terminal, and escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from wio.errors import printable
-
-MOST_CHARACTERS = 2000
+from wio.errors import legible
 
 
 def escaped(text: str) -> str:
     """Text for the content of an element or for an attribute in quotes."""
-    if len(text) > MOST_CHARACTERS:
-        text = f"{text[:MOST_CHARACTERS]} … ({len(text)} characters)"
-    return escape(printable(text))
+    return escape(legible(text))
 
 
 def name_of(text: str) -> str:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import Any
 
 from wio import __version__
@@ -58,7 +57,7 @@ def replay(
     receipt = chosen.receipt(made)
     if receipt is None:
         raise UsageError(f"{made.name} has no receipt: there is nothing to replay")
-    with staging(Path(gettempdir())) as folder:
+    with staging() as folder:
         # The same name: formats that keep values beside the file write it down.
         again = folder / made.name
         _do_again(receipt, source, again, source_options or {}, options or {})

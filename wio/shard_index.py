@@ -11,10 +11,9 @@ from typing import Any
 from wio import __version__
 from wio.container import MAJOR, UNKNOWN, is_digest
 from wio.errors import FormatError, UsageError
+from wio.file_set import INDEX, MAX_INDEX
 from wio.safetensors_header import encode_json, parse_object
 
-INDEX = ".index.json"
-MAX_INDEX = 100_000_000
 # Writers put it first, so that an index is told by its first bytes.
 FIRST_BYTES = b'{"wio":{"version":'
 _SUFFIX = ".wio"

@@ -14,10 +14,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from wio.atomic import atomic_output
+from wio.atomic import atomic_output, staging
 from wio.errors import FormatError, UsageError, WioError
 from wio.file_set import files_of
 from wio.safetensors_header import parse_object
@@ -112,8 +111,8 @@ def verify(path: Path, signature: Path, *, key: Path | None = None, certificates
     alone = resources == (_ITSELF,)
     try:
         # What the library reads is what was read here, whatever becomes of the file meanwhile. It prints.
-        with TemporaryDirectory(prefix="wio-signature-") as folder, contextlib.redirect_stdout(sys.stderr):
-            copy = Path(folder) / "signature"
+        with staging() as folder, contextlib.redirect_stdout(sys.stderr):
+            copy = folder / "signature"
             copy.write_bytes(raw)
             config.verify(path if alone else path.parent, copy)
     except OSError:

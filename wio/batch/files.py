@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wio.errors import Problem, UsageError
+from wio.file_set import INDEX
 from wio.places import is_url
 from wio.plugins import found_adapters, split_place, split_prefix
-from wio.shard_index import INDEX
 
 # Endings that say of what format a file is and are no part of its name.
 _ENDINGS = frozenset({".h5", ".hdf5", ".pth", ".bin", ".npy", ".pb", ".index", ".weights", ".pkl"})

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wio.atomic import abandon
 from wio.batch.done import output_digest, record, recorded, request_digest
 from wio.errors import WioError
 from wio.plan import Plan
@@ -82,7 +83,7 @@ def _request(job: Job, plan: Plan) -> str:
 def main() -> None:
     # Whoever started this process ends it; what is half written is removed on the way out.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, lambda *_: abandon(lambda _: os._exit(143)))
     # What a library prints must not be taken for a result.
     results = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -55,6 +55,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _processors() -> int:
+    """Those that this process may use; macOS tells only how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _run_batch(arguments: argparse.Namespace) -> int:
     from wio.batch.files import pairs, suffix_of
     from wio.batch.pool import run_all
@@ -77,7 +82,7 @@ def _run_batch(arguments: argparse.Namespace) -> int:
     jobs = [_job(arguments, pair) for pair in made]
     try:
         with FileProgress("converting", len(jobs)) as progress:
-            results = run_all(jobs, arguments.jobs or len(os.sched_getaffinity(0)), progress)
+            results = run_all(jobs, arguments.jobs or _processors(), progress)
     except KeyboardInterrupt:
         raise WioError("interrupted; what is done stays done", remedy="the same command goes on from there") from None
     if arguments.json:

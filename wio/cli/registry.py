@@ -98,13 +98,12 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def run_add(arguments: argparse.Namespace) -> int:
-    from tempfile import TemporaryDirectory
-
+    from wio.atomic import staging
     from wio.cli.output import message
     from wio.oci.reference import SCHEME
     from wio.user_registry import add, check
 
-    with TemporaryDirectory(prefix="wio-registry-") as folder:
+    with staging() as folder:
         files = [Path(arguments.file)]
         if arguments.file.startswith(SCHEME):
             from wio.oci.artifact import ARCHITECTURE
@@ -112,7 +111,7 @@ def run_add(arguments: argparse.Namespace) -> int:
             from wio.oci.transfer import pull
 
             reference = Reference.parse(arguments.file)
-            fetched = pull(reference, Path(folder), kind=ARCHITECTURE, plain_http=arguments.plain_http)
+            fetched = pull(reference, folder, kind=ARCHITECTURE, plain_http=arguments.plain_http)
             files = [Path(file) for file in fetched.files]
         for file in files:
             check(file)

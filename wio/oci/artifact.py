@@ -9,7 +9,7 @@ from typing import Any
 
 from wio.errors import FormatError, Problem
 from wio.file_set import INDEX as INDEX_SUFFIX
-from wio.file_set import is_name
+from wio.file_set import MAX_INDEX, is_name
 from wio.safetensors_header import encode_json, parse_object
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -20,7 +20,7 @@ REGISTRY_FILE = "application/vnd.wio.registry.v1+toml"
 _MADE_OF = {WEIGHTS: {FILE, INDEX}, ARCHITECTURE: {REGISTRY_FILE}}
 _SUFFIXES = {FILE: (".wio", ".safetensors"), INDEX: (INDEX_SUFFIX,), REGISTRY_FILE: (".toml",)}
 # What is read whole is bounded.
-_MOST_BYTES = {FILE: 2**63 - 1, INDEX: 100_000_000, REGISTRY_FILE: 16_000_000}
+_MOST_BYTES = {FILE: 2**63 - 1, INDEX: MAX_INDEX, REGISTRY_FILE: 16_000_000}
 # OCI Image Format Specification 1.1, "Pre-Defined Annotation Keys".
 _TITLE = "org.opencontainers.image.title"
 # What registries take at most, and wio with them (Distribution Specification 1.1, "Pushing Manifests").

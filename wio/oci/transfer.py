@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -207,14 +208,12 @@ def _part(target: Path, layer: Layer) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 def _lock(file: BinaryIO, target: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows keeps others away from open files by itself
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise WioError(f"{target} is being pulled by someone else", remedy="wait for them") from None
+    # A file system may have no locks at all.
+    with contextlib.suppress(OSError):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise WioError(f"{target} is being pulled by someone else", remedy="wait for them") from None
 
 
 def _check_index(layers: tuple[Layer, ...], targets: list[Path], parts: dict[Path, Path]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from wio.architectures.architecture import Architecture
 from wio.architectures.registry_draft import settled
+from wio.atomic import staging
 from wio.errors import PlanError, UsageError, did_you_mean
 from wio.lazy import np
 from wio.network import Network
@@ -70,9 +70,9 @@ def activations(
     own = identity is None
     architecture = _own(side, Path(path), array, data_format) if own else architecture_named(str(identity))
     fed = array_input(architecture, array, data_format)
-    with TemporaryDirectory(prefix="wio-activations-") as folder:
+    with staging() as folder:
         try:
-            run = open_network(architecture, side, Path(path), Path(folder) / "network.onnx")
+            run = open_network(architecture, side, Path(path), folder / "network.onnx")
         except PlanError as error:
             if not own:
                 raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from wio.architectures.architecture import Architecture
@@ -157,7 +156,7 @@ def verify(
     architecture = _common_architecture(sides, paths)
     fed = _input(architecture, given, data_format, seed)
     outputs = execution(architecture.network, OPERATORS).outputs
-    with staging(Path(gettempdir())) as folder:
+    with staging() as folder:
         runs = [
             open_network(architecture, side, Path(path), folder / f"{k}.onnx")
             for k, (side, path) in enumerate(zip(sides, paths, strict=True))

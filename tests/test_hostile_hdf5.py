@@ -109,7 +109,7 @@ def test_every_number_of_the_object_headers(tmp_path: Path, kind: str) -> None:
                 if changed != raw:
                     cases.append(Case(f"byte {at} = {number}", {seed.opened: changed}, may_differ=True))
     assert len(cases) > 1000
-    found = survives(tmp_path, seed, cases[::10])
+    found = survives(tmp_path, seed, cases)
     assert found["refused"]
 
 

@@ -1,8 +1,8 @@
 """HDF5 as a container of attributes and arrays, read without following what a hostile file may point to.
 
 Soft and external links, external storage and virtual datasets are refused: h5py resolves them in silence, and with
-them a weight file reads any file of its user (CVE-2026-1669, tf-keras#921). libhdf5 is given no file whose structure
-was not checked before.
+them a weight file reads any file of its user (CVE-2026-1669, tf-keras#921). Here libhdf5 is given no file whose
+structure was not checked before; of one that is newer than the check it is given a copy.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wio.adapters._hdf5_structure import check_structure
-from wio.adapters._mapped_files import MappedFile
+from wio.adapters._hdf5_newer import oldest
+from wio.adapters._hdf5_structure import NewerError, check_structure
+from wio.adapters._mapped_files import BufferFile, MappedFile
 from wio.dtypes import DType, dtype_of
 from wio.errors import FormatError, printable
 
@@ -44,25 +45,29 @@ class H5File:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
-        data = MappedFile(path).view
-        identity = _identity(path)
-        self._open(path, data, known=identity in _SOUND)
-        if identity is not None:
-            _SOUND.add(identity)
+        self._open(path, MappedFile(path).view)
 
-    def _open(self, source: Any, data: memoryview, *, known: bool = False) -> None:
-        """Opens a file, or a buffer as one, once its structure is known to be sound."""
+    def _open(self, path: Path, data: memoryview, member: str | None = None) -> None:
+        """Opens a file, or the member of an archive as one, once its structure is known to be sound."""
         import h5py
 
+        identity = None if member is not None else _identity(path)
+        source: Any = path if member is None else BufferFile(data)
+        try:
+            if identity not in _SOUND:
+                try:
+                    check_structure(data)
+                except NewerError:
+                    data = oldest(path, data, member)
+                    source, identity = BufferFile(data), None
+        except FormatError as error:
+            message = f"{self.name}: not a sound HDF5 file: {error.message}"
+            raise FormatError(message, remedy=error.remedy) from None
         self._data = data
-        if not known:
-            try:
-                check_structure(data)
-            except FormatError as error:
-                message = f"{self.name}: not a sound HDF5 file: {error.message}"
-                raise FormatError(message, remedy=error.remedy) from None
         with self.sound("the file"):
             self._file = h5py.File(source, "r")
+        if identity is not None:
+            _SOUND.add(identity)
 
     @contextmanager
     def sound(self, what: str) -> Iterator[None]:
@@ -119,7 +124,7 @@ class H5File:
         return Dataset(self, path, node)
 
     def mapped(self) -> memoryview:
-        """The whole file, mapped read-only."""
+        """All that libhdf5 was given, mapped read-only."""
         return self._data
 
     def members(self, path: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 libhdf5 1.14.6 crashes, runs forever or takes all memory over files that a stranger made. What is checked here is all of
 the format that Keras ever wrote, on any version: superblock 0, object headers 1, groups in B-trees 1, arrays that are
-compact, contiguous or in chunks. Newer structures, which h5py writes when told to, are refused by name. Source: HDF5
-File Format Specification 3.0.
+compact, contiguous or in chunks. Newer structures, which h5py writes when told to, are a NewerError. Source: HDF5 File
+Format Specification 3.0.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ _MOST_TEXT = 64 << 20
 _MOST_OBJECTS = 500_000
 _NODE, _ENTRY, _MESSAGE = "<4xBBH16x", "<QQLLQQ", "<HHB3x"
 _ENTRY_SIZE, _MESSAGE_SIZE = 40, 8
-_NEWER = "links to elsewhere, or a structure of HDF5 1.8 or later, which wio does not follow"
 _ELSEWHERE = "an array keeps its values in another file, which wio does not read"
-_REWRITE = "write it again with h5py, without links, libver or track_order"
+
+
+class NewerError(FormatError):
+    """The file is, or pretends to be, of HDF5 1.8 or later: what this module checks is not all that it has."""
 
 
 def check_structure(data: memoryview) -> None:
-    """Raises FormatError for a file that libhdf5 should not be given."""
+    """Raises FormatError for a file that libhdf5 should not be given, NewerError for one whose structure is newer."""
     try:
         _File(data).check()
     except struct.error as error:
@@ -65,7 +67,7 @@ class _File:
             raise FormatError("it is cut short")
         version, *versions, width, length, self._leaf, self._internal = head.take("<8xBBBBBBBxHH4x")
         if version > 1:
-            raise FormatError(_NEWER, remedy=_REWRITE) if version < 4 else FormatError("its superblock is damaged")
+            raise NewerError(f"superblock {version}") if version < 4 else FormatError("its superblock is damaged")
         self._chunked = head.take("<H2x")[0] if version == 1 else 32
         base, _, end, driver = head.take("<QQQQ")
         if any(versions) or (width, length) != (8, 8) or base or driver != UNDEFINED or not 96 <= end <= len(data):
@@ -92,7 +94,7 @@ class _File:
             try:
                 self._object(address, path)
             except FormatError as error:
-                raise FormatError(f"{printable(path or '/')!r}: {error.message}", remedy=error.remedy) from None
+                raise type(error)(f"{printable(path or '/')!r}: {error.message}", remedy=error.remedy) from None
         if any(self._groups.get(address) != cached for address, cached in self._cached):
             raise FormatError("an entry names another group than the object it leads to")
         if self._stored > len(self._data):
@@ -114,7 +116,7 @@ class _File:
     def _object(self, address: int, path: str) -> None:
         head = self._at(address, 16)
         if bytes(self._data[address : address + 4]) == b"OHDR":
-            raise FormatError(_NEWER, remedy=_REWRITE)
+            raise NewerError("a newer object header")
         version, size = head.take("<B7xI4x")
         if version != 1:
             raise FormatError(f"the object header at byte {address} is none")
@@ -158,7 +160,7 @@ class _File:
         elif kind == 0x07:
             raise FormatError(_ELSEWHERE)
         elif kind in (0x02, 0x06, 0x0A, 0x15):
-            raise FormatError(_NEWER, remedy=_REWRITE)
+            raise NewerError("newer groups or attributes")
         # Nothing, a comment, two forms of the time of change.
         elif kind not in (0x00, 0x0D, 0x0E, 0x12):
             raise FormatError(f"the message at byte {message.at} is of kind {kind}, which Keras never writes")
@@ -312,9 +314,7 @@ class _File:
         if version == 4 and kind == 3:
             raise FormatError(_ELSEWHERE)
         if version != 3:
-            raise FormatError(
-                f"the layout at byte {message.at} is of version {version}, newer than Keras writes", remedy=_REWRITE
-            )
+            raise NewerError(f"the layout at byte {message.at} is of version {version}")
         declared = 0 if found.shape is None else math.prod(found.shape) * found.type.size
         if kind == 0:
             stored = message.number(2)

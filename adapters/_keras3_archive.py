@@ -6,14 +6,12 @@ members. Keras stores members as they are; one that somebody compressed again is
 
 from __future__ import annotations
 
-import io
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from wio.adapters._zip import directory_of
 from wio.errors import DigestError, FormatError, printable
@@ -137,29 +135,3 @@ class Member:
         if zlib.crc32(self.data) != self._crc:
             raise DigestError(f"{self.what}: its bytes are not those that the archive's checksum speaks of")
         self._crc = None
-
-
-class BufferFile(io.RawIOBase):
-    """A buffer as a file object, for readers that want one."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data, self._at = data, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        found = self._data[self._at : self._at + len(buffer)]
-        buffer[: len(found)] = found
-        self._at += len(found)
-        return len(found)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wio.adapters._hdf5 import H5File, plain_place
-from wio.adapters._keras3_archive import BufferFile, Member
+from wio.adapters._keras3_archive import Member
 from wio.dtypes import DTYPES, DType, dtype_of
 from wio.encodings import from_bytes
 from wio.errors import FormatError, printable
@@ -77,14 +77,13 @@ class WeightsFile(H5File):
             super().__init__(path)
             return
         self.name = member.what
-        self._open(BufferFile(member.data), member.data)
+        self._open(path, member.data, member.what)
 
     def mapped(self) -> memoryview:
         """The bytes of the HDF5 file, held against their checksum where the archive has one."""
-        if self._member is None:
-            return super().mapped()
-        self._member.verify()
-        return self._member.data
+        if self._member is not None:
+            self._member.verify()
+        return super().mapped()
 
     def tree(self) -> Tree:
         """Everything in the file. Raises FormatError for links, cycles and whatever else Keras never writes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import mmap
 import os
 import stat
@@ -96,6 +97,32 @@ class MappedFile:
         if self._map is not None and stop - start >= WORTH_RELEASING and hasattr(mmap, "MADV_DONTNEED"):
             # Without this, reading a file tensor by tensor would leave all of it in the resident set.
             weakref.finalize(view, _release, self._map, start, stop).atexit = False
+
+
+class BufferFile(io.RawIOBase):
+    """A buffer as a file object, for readers that want one."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._at = data, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
 
 
 def _release(mapped: mmap.mmap, start: int, stop: int) -> None:

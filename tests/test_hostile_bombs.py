@@ -152,8 +152,8 @@ def test_every_opcode_of_every_protocol(tmp_path: Path) -> None:
                 path = archive(tmp_path / "m.pt", pickle)
                 cases.append(Case(f"{opcode.name} {argument!r} on {before[:8]!r}", {"m.pt": path.read_bytes()}, True))
     seed = torch_seed(tmp_path, state(text("w"), tensor()))
-    found = survives(tmp_path, seed, cases[::8])
-    assert found["refused"] > 150
+    found = survives(tmp_path, seed, cases)
+    assert found["refused"] > found["read"]
 
 
 @pytest.mark.parametrize("source", ['a: "' + "x" * 3_000_000 + '"', "layer{}" * 100_000, "a{" * 5000, '"\\' * 500_000])

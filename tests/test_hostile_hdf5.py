@@ -19,9 +19,9 @@ from wio.plugins import open_bundle
 Change = Callable[[Any], None]
 
 
-def keras2(path: Path, change: Change | None = None) -> Seed:
+def keras2(path: Path, change: Change | None = None, **form: Any) -> Seed:
     """One dense layer of Keras 2; ``change`` may add the array ``x`` to its group, which lists it."""
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", **form) as file:
         file.attrs["layer_names"] = [b"d"]
         file.attrs["backend"] = "tensorflow"
         file.attrs["keras_version"] = b"2.2.4"
@@ -36,8 +36,8 @@ def keras2(path: Path, change: Change | None = None) -> Seed:
     return Seed.of("keras-tf", path)
 
 
-def keras3(path: Path, change: Change | None = None) -> Seed:
-    with h5py.File(path, "w") as file:
+def keras3(path: Path, change: Change | None = None, **form: Any) -> Seed:
+    with h5py.File(path, "w", **form) as file:
         group = file.create_group("layers/dense/vars")
         group["0"] = np.arange(12, dtype="<f4").reshape(4, 3)
         group.create_dataset("1", data=np.arange(64, dtype="<f4"), chunks=(16,), compression="gzip", fletcher32=True)
@@ -109,7 +109,7 @@ def test_every_number_of_the_object_headers(tmp_path: Path, kind: str) -> None:
                 if changed != raw:
                     cases.append(Case(f"byte {at} = {number}", {seed.opened: changed}, may_differ=True))
     assert len(cases) > 1000
-    found = survives(tmp_path, seed, cases[::10])
+    found = survives(tmp_path, seed, cases)
     assert found["refused"]
 
 
@@ -270,11 +270,3 @@ def test_numbers_of_odd_widths_are_the_numbers_that_h5py_reads(tmp_path: Path) -
             bundle, _ = open_bundle(tmp_path / name)
             found = next(t for key, t in bundle.items() if key.endswith(("x", "2")))
             assert found.numpy().tolist() == [1, 2, 3, 4]
-
-
-def test_newer_structures_are_refused_by_name(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "m.h5", "w", libver="latest") as file:
-        file.attrs["layer_names"] = [b"d"]
-    with pytest.raises(FormatError, match=r"HDF5 1\.8 or later") as caught:
-        check_structure(memoryview((tmp_path / "m.h5").read_bytes()))
-    assert "libver" in str(caught.value)

@@ -354,7 +354,7 @@ def architecture_named(name: str) -> Architecture:
     """The architecture of that id. Its own file is read and no other."""
     file = file_name(name)
     # A .wio file names its architecture: no name leads out of the registry's folders.
-    folders = registry_folders() if Path(file).name == file else ()
+    folders = registry_folders() if Path(file).name == file and len(file) < 200 else ()
     paths = [path for folder in folders if (path := folder / file).is_file()]
     found = [architecture for path in paths if (architecture := _described(path)).id == name]
     if len(found) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wio.adapter import Convention
+from wio.architectures.registry_limits import read_table
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, Problem, WioError
 from wio.layout import Layout
@@ -62,7 +62,7 @@ def load_habit(path: Path) -> Habit:
     FormatError names the file and every rule that is wrong.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = read_table(path)
         rows = list(document["rules"])
         habit = Habit(str(document["id"]), str(document["title"]), tuple(map(str, document["adapters"])), ())
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -81,7 +81,7 @@ def load_habit(path: Path) -> Habit:
 def is_habit(path: Path) -> bool:
     """Whether a TOML file has rules and no network; False for one that cannot be read, which its reader explains."""
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = read_table(path)
     except (OSError, ValueError):
         return False
     return "rules" in document and "network" not in document

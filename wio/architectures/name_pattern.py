@@ -12,6 +12,9 @@ from wio.errors import NameMapError
 _TOKEN = re.compile(r"\{([^{}]*)\}|([^{}]+)|([{}])")
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
 _COUNTER = "k"
+# A longer name fits no pattern: what a pattern takes to try grows with the length, to the power of its fields less one.
+LONGEST_NAME = 500
+_MOST_FIELDS = 4
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Pattern:
 
     @staticmethod
     def parse(text: str, words: Mapping[str, Collection[str]] | None = None) -> Pattern:
-        """NameMapError for braces that do not pair, a field without a name, and a field that stands twice."""
+        """NameMapError for braces that do not pair, a field without a name or there twice, and too many."""
         parts = [""]
         for found in _TOKEN.finditer(text):
             field, literal, brace = found.groups()
@@ -40,6 +43,8 @@ class Pattern:
             if field in parts[1::2]:
                 raise NameMapError(f"pattern {text!r}: the field {{{field}}} stands twice")
             parts += [field, ""]
+        if len(parts) // 2 > _MOST_FIELDS or len(text) > LONGEST_NAME:
+            raise NameMapError(f"pattern {text!r}: more than {_MOST_FIELDS} fields or {LONGEST_NAME} characters")
         known = words or {}
         return Pattern(tuple(parts), tuple(tuple(known[f]) if f in known else None for f in parts[1::2]))
 
@@ -56,7 +61,7 @@ class Pattern:
 
     def match(self, name: str) -> dict[str, str] | None:
         """Values of the fields with which the pattern gives this name, or None if it never does."""
-        found = self._expression.fullmatch(name)
+        found = self._expression.fullmatch(name) if len(name) <= LONGEST_NAME else None
         return None if found is None else found.groupdict()
 
     @cached_property

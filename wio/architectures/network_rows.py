@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from wio.architectures.name_pattern import LONGEST_NAME
 from wio.architectures.parameters import REQUIRED
+from wio.architectures.registry_limits import wrong_attributes
 from wio.errors import Problem, WioError, did_you_mean
 from wio.network import OPERATORS, NetLayer, Network
 
-MAX_LAYERS = 100_000
+MAX_LAYERS = 20_000
+_MOST_PROBLEMS = 200
+# Modules written out, those without a sound row too.
+_MOST_MODULES = 10_000
 _MOST_NESTED = 8
 
 
@@ -17,10 +22,11 @@ class Rows:
     """``network()`` gives what the rows say; a row that says nothing sound goes into ``problems``, and it goes on."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._templates = document.get("templates", {})
-        self._modules = document.get("modules", {})
-        self._network = document.get("network", {})
         self.problems: list[Problem] = []
+        self._templates = self._table(document, "templates")
+        self._modules = self._table(document, "modules")
+        self._network = document.get("network", {})
+        self._written_out = 0
 
     def network(self) -> Network | None:
         """The network, or None where the problems leave none."""
@@ -32,6 +38,7 @@ class Rows:
         for layer in self._expand(rows, "network", "", "", ()):
             if len(layers) >= MAX_LAYERS:
                 self._wrong("network", f"more than {MAX_LAYERS} layers")
+            if len(layers) >= MAX_LAYERS or len(self.problems) >= _MOST_PROBLEMS:
                 break
             if layer.name in layers:
                 self._wrong("network", f"two layers are named {layer.name!r}")
@@ -43,7 +50,7 @@ class Rows:
         try:
             network = Network(tuple(layers.values()))
             network.feature_maps()
-        except (WioError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        except (WioError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
             self._wrong("network", error.message if isinstance(error, WioError) else f"its attributes: {error!r}")
             return None
         return network
@@ -52,9 +59,12 @@ class Rows:
         self, rows: Sequence[Any], table: str, scope: str, entrance: str, within: tuple[str, ...]
     ) -> Iterator[NetLayer]:
         """A table's layers, inside the modules ``within``: ``scope`` goes before names, ``@`` is ``entrance``."""
+        self._written_out += 1
         outputs: dict[str, str] = {"@": entrance} if entrance else {}
         for place, row in enumerate(rows):
             where = f"{table}.layers[{place}]"
+            if len(self.problems) >= _MOST_PROBLEMS:
+                return
             if not _is_row(row):
                 self._wrong(where, f"is no row [name, operator, inputs, attributes]: {row!r}")
                 continue
@@ -63,7 +73,7 @@ class Rows:
             given = [inputs] if isinstance(inputs, str) else inputs
             for each in given:
                 if each not in outputs:
-                    self._wrong(where, f"takes {each!r}, which is no row before it", did_you_mean(each, outputs))
+                    self._wrong(where, f"takes {each!r}, which is no row before it", self._near(each, outputs))
             sources = tuple(outputs[each] for each in given if each in outputs)
             full = "/".join(part for part in (scope, name) if part)
             last = full
@@ -85,6 +95,8 @@ class Rows:
             rows = self._modules[op].get("layers") if isinstance(self._modules[op], Mapping) else None
             if not isinstance(rows, list) or not rows:
                 self._wrong(f"modules.{op}", "has no layers")
+            elif self._written_out >= _MOST_MODULES:
+                self._wrong("network", f"more than {_MOST_MODULES} modules")
             elif op in within or len(within) >= _MOST_NESTED:
                 self._wrong(where, f"modules nest {_MOST_NESTED} deep at most, and none in itself")
             elif len(sources) != 1 or attributes:
@@ -96,7 +108,7 @@ class Rows:
         elif op in OPERATORS:
             yield NetLayer(name, op, attributes, sources)
         else:
-            remedy = did_you_mean(op, [*OPERATORS, *self._modules, *self._templates])
+            remedy = self._near(op, [*OPERATORS, *self._modules, *self._templates])
             self._wrong(where, f"no operator, module or template is named {op!r}", remedy)
 
     def _template(
@@ -126,8 +138,24 @@ class Rows:
         lacking = [key for key in REQUIRED.get(layer.op, ()) if key not in layer.attributes]
         if lacking:
             self._wrong(f"network: {layer.name}", f"a {layer.op} says its {' and '.join(lacking)}")
+        for message in wrong_attributes(layer.attributes):
+            self._wrong(f"network: {layer.name}", message)
+        if len(layer.name) > LONGEST_NAME:
+            self._wrong(f"network: {layer.name}", f"its name is longer than {LONGEST_NAME} characters")
         if not layer.inputs and layer.op != "Input":
             self._wrong(f"network: {layer.name}", "takes nothing")
+
+    def _near(self, wrong: str, known: Iterable[str]) -> str | None:
+        """A remedy, for the first that are wrong: looking for what is near takes long."""
+        among = list(known) if len(self.problems) < 10 else []
+        return did_you_mean(wrong, among) if len(among) < 1000 and len(wrong) <= LONGEST_NAME else None
+
+    def _table(self, document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        found = document.get(key, {})
+        if not isinstance(found, Mapping):
+            self._wrong(key, "is no table")
+            return {}
+        return found
 
     def _wrong(self, where: str, message: str, remedy: str | None = None) -> None:
         problem = Problem("network", message, where, remedy)

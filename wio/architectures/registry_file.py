@@ -5,7 +5,6 @@ The format is that of spec/registry-1.md.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from wio.architectures.name_pattern import Pattern
 from wio.architectures.network_rows import Rows
 from wio.architectures.parameters import PARTS
 from wio.architectures.preprocessing import Classes, Preprocessing
+from wio.architectures.registry_limits import read_table, too_much, wrong_attributes
 from wio.errors import FormatError, NameMapError, Problem, WioError, did_you_mean
 from wio.layout import Layout
 from wio.network import OPERATORS, Network
@@ -32,8 +32,10 @@ DIALECT_KEYS = (
 PREPROCESSING_KEYS = ("source", "crop", "resize", "color", "divide", "subtract", "refused")
 CLASSES_KEYS = ("output", "count", "background")
 DIFFERENCE_KEYS = ("op", "layers", "by", "attributes", "without", "fill", "reason")
+# Behind so many problems what is unknown is no longer listed: each is compared with all that is known.
+_MOST_UNKNOWN = 100
 _ORDERS = ("network", "keras")
-_Raised = (KeyError, TypeError, ValueError, AttributeError, IndexError, WioError)
+_Raised = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, WioError)
 
 
 def file_name(identity: str) -> str:
@@ -48,13 +50,13 @@ def load_architecture(path: Path, *, every_dialect: bool = True) -> Architecture
     or a row of the network. Without ``every_dialect`` the names of a dialect are checked when it is first used.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = read_table(path)
     except (OSError, ValueError) as error:
         raise FormatError(f"{path.name}: {error}") from None
     reading = _Reading(document)
     architecture = reading.architecture()
     if architecture is not None and every_dialect:
-        reading.problems += architecture.problems()
+        reading.problems += reading.attempted("dialects", architecture.problems) or []
     if architecture is None or reading.problems:
         count = len(reading.problems)
         kind = NameMapError if all(each.kind == "names" for each in reading.problems) else FormatError
@@ -74,18 +76,20 @@ class _Reading:
         identity = self._text(self._document, "id", "", needed=True)
         title = self._text(self._document, "title", "") or identity
         rows = Rows(self._document)
-        network = self._try("network", rows.network)
+        network = self.attempted("network", rows.network)
         self.problems += rows.problems
         dialects = dict(self._dialects())
-        preprocessing = self._try("preprocessing", self._preprocessing)
+        preprocessing = self.attempted("preprocessing", self._preprocessing)
         if network is None:
             return None
-        classes = self._try("classes", partial(self._classes, network))
-        try:
-            return Architecture(identity, title, network, dialects, preprocessing, classes)
-        except WioError as error:
-            self.problems += error.problems or [Problem("network", error.message)]
-            return None
+        classes = self.attempted("classes", partial(self._classes, network))
+        for name, dialect in dialects.items():
+            if too_much(dialect, network):
+                self._wrong(f"dialects.{name}", "its patterns would take too long: fewer rules, fields or words")
+                return None
+        return self.attempted(
+            "network", lambda: Architecture(identity, title, network, dialects, preprocessing, classes)
+        )
 
     def _preprocessing(self) -> Preprocessing | None:
         table = self._document.get("preprocessing")
@@ -119,7 +123,7 @@ class _Reading:
             return
         for name, table in tables.items():
             before = len(self.problems)
-            found = self._try(f"dialects.{name}", partial(self._dialect, name, table))
+            found = self.attempted(f"dialects.{name}", partial(self._dialect, name, table))
             if found is not None and len(self.problems) == before:
                 yield name, found
 
@@ -194,6 +198,8 @@ class _Reading:
         for key, texts in table.get("weights", {}).items():
             at = f"{where}.weights.{key}"
             self._key(key, at)
+            if not texts:
+                self._wrong(at, "has no pattern")
             yield key, tuple(self._pattern(text, {}, at, ("layer",)) for text in _texts(texts))
 
     def _differences(self, table: Mapping[str, Any], where: str) -> Iterator[Difference]:
@@ -205,6 +211,8 @@ class _Reading:
                     self._operator(each[key], f"{at}.{key}")
             if ("op" in each) == ("layers" in each):
                 self._wrong(at, "says either op or layers")
+            for message in wrong_attributes(each.get("attributes", {})):
+                self._wrong(f"{at}.attributes", message)
             fill = {str(part): float(value) for part, value in each.get("fill", {}).items()}
             yield Difference(
                 self._text(each, "reason", at, needed=True),
@@ -233,7 +241,7 @@ class _Reading:
         self, text: Any, words: Mapping[str, tuple[str, ...]], where: str, fields: tuple[str, ...] | None = None
     ) -> Pattern:
         """The pattern. One that is no text, or uses other fields than ``fields`` and ``{k}``, is a problem."""
-        found = self._try(where, lambda: Pattern.parse(_one_text(text), words)) or Pattern(("",))
+        found = self.attempted(where, lambda: Pattern.parse(_one_text(text), words)) or Pattern(("",))
         strange = [] if fields is None else [field for field in found.fields if field not in (*fields, "k")]
         if strange:
             listed = ", ".join(f"{{{field}}}" for field in (*(fields or ()), "k"))
@@ -248,7 +256,7 @@ class _Reading:
 
     def _known(self, table: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:
         for key in table:
-            if key not in keys:
+            if key not in keys and len(self.problems) < _MOST_UNKNOWN:
                 remedy = did_you_mean(key, keys) or f"there are: {', '.join(keys)}"
                 self._wrong(f"{where}.{key}".lstrip("."), "means nothing here", remedy)
 
@@ -265,10 +273,13 @@ class _Reading:
     def _wrong(self, where: str, message: str, remedy: str | None = None) -> None:
         self.problems.append(Problem("names" if where.startswith("dialects.") else "file", message, where, remedy))
 
-    def _try(self, where: str, make: Callable[[], Value]) -> Value | None:
+    def attempted(self, where: str, make: Callable[[], Value]) -> Value | None:
         try:
             return make()
         except _Raised as error:
+            if isinstance(error, WioError) and error.problems:
+                self.problems += error.problems
+                return None
             message = error.message if isinstance(error, WioError) else f"is not what the format wants here: {error!r}"
             self._wrong(where, message, getattr(error, "remedy", None))
             return None

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-browser test-corpus test-servers faults fuzz fuzz-short lint types wheel audit lock goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-shells test-corpus test-servers faults fuzz fuzz-short lint types wheel docs audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -39,6 +39,13 @@ test-browser: $(ENV)/browser/done ## the pages that wio writes, in headless Chro
 	@command -v node >/dev/null || { echo "node is missing: apt-get install nodejs"; exit 2; }
 	node --test viewer/tests/vectors.test.js
 	$(ENV)/browser/bin/python -m pytest tests/browser $(ARGS)
+
+test-shells: $(ENV)/core/done ## completion in zsh and fish, and the man page
+	$(ENV)/core/bin/python -m pytest tests/shells $(ARGS)
+
+docs: $(ENV)/docs/done ## the documents as a site, in build/docs; a broken link fails
+	@rm -rf build/docs
+	$(ENV)/docs/bin/sphinx-build -q -W --keep-going -b html -c docs . build/docs
 
 test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
@@ -127,6 +134,11 @@ $(ENV)/browser/done: pyproject.toml requirements/core.txt requirements/browser.t
 
 $(ENV)/fuzz/done: $(ENV)/test/done requirements/fuzz.txt
 	@rm -rf $(ENV)/fuzz && $(ENV)/test/bin/python $(PIP) --no-deps --target $(ENV)/fuzz -r requirements/fuzz.txt && touch $@
+
+$(ENV)/docs/done: pyproject.toml requirements/docs.txt
+	@echo "setting up an environment for the documents in $(ENV)/docs"
+	@$(PYTHON) -m venv --clear $(ENV)/docs && $(ENV)/docs/bin/python $(PIP) -r requirements/docs.txt \
+		&& $(ENV)/docs/bin/python $(PIP) -e . && touch $@
 
 $(ENV)/bench/done: pyproject.toml requirements/bench.txt
 	@echo "setting up wio and its peers in $(ENV)/bench (minutes, once)"

@@ -51,14 +51,18 @@ def _reason(error: Exception) -> str:
 
 
 class MappedFile:
-    """A file as a read-only buffer; nothing of it is read before it is looked at."""
+    """A file as a read-only buffer; nothing of it is read before it is looked at.
 
-    def __init__(self, path: Path) -> None:
+    With ``ranges``, of a file that lies elsewhere nothing is fetched but what is asked for: :meth:`refuse_shrunk`
+    comes before ``view`` is read.
+    """
+
+    def __init__(self, path: Path, *, ranges: bool = False) -> None:
         self.path = path
         descriptor = open_regular(path)
         try:
             # An empty file cannot be mapped.
-            self._map = map_file(descriptor) if os.fstat(descriptor).st_size else None
+            self._map = map_file(descriptor, ranges=ranges) if os.fstat(descriptor).st_size else None
         except (OSError, ValueError, OverflowError) as error:
             raise FormatError(f"{self}: cannot be mapped: {_reason(error)}") from None
         finally:
@@ -71,21 +75,21 @@ class MappedFile:
 
     def array(self, start: int, stop: int) -> Bytes:
         """Bytes ``start`` to ``stop`` as a read-only view. The caller has checked that they are within the file."""
-        self.refuse_shrunk(stop)
+        self.refuse_shrunk(start, stop)
         flat: Bytes = np.frombuffer(self.view, np.uint8, stop - start, start)
         self._release_after(flat, start, stop)
         return flat
 
     def bytes(self, start: int, stop: int) -> memoryview:
         """The same bytes without NumPy."""
-        self.refuse_shrunk(stop)
+        self.refuse_shrunk(start, stop)
         part = self.view[start:stop]
         self._release_after(part, start, stop)
         return part
 
-    def refuse_shrunk(self, stop: int) -> None:
+    def refuse_shrunk(self, start: int, stop: int) -> None:
         """FormatError if the file does not reach to ``stop`` any more: ``view`` must not be read there."""
-        if self._map is not None and shrunk(self._map, stop):
+        if self._map is not None and shrunk(self._map, start, stop):
             raise FormatError(f"{self}: became shorter while it was read", remedy="let what writes it come to its end")
 
     def _release_after(self, view: Bytes | memoryview, start: int, stop: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._onnx_bundle import bundle_of
-from wio.adapters._onnx_messages import Model, looks_like_model, model
+from wio.adapters._onnx_messages import Graph, Model, TensorRecord, looks_like_model, model
 from wio.adapters._onnx_values import Values
 from wio.adapters._onnx_weights import Weight, weights_of
 from wio.adapters._protobuf import WireError
@@ -36,3 +37,32 @@ def open_model(path: Path) -> OpenModel:
     except WireError as error:
         raise FormatError(f"{file}: {error.message}", remedy="the file is damaged, cut off, or no ONNX model") from None
     return OpenModel(file, found, {weight.tensor.name: weight for weight in weights}, bundle)
+
+
+def locations(path: Path) -> tuple[str, ...]:
+    """Where the model says that its external data lie, each once; none for what is no model. Never raises."""
+    try:
+        found = model(MappedFile(path).view)
+    except (OSError, FormatError, WireError):
+        return ()
+    records = (record for graph in _graphs(found) for record in _records(graph))
+    return tuple(
+        dict.fromkeys(
+            value for record in records if record.is_external for key, value in record.external if key == "location"
+        )
+    )
+
+
+def _graphs(found: Model) -> Iterator[Graph]:
+    """The graph and those within its nodes' attributes; functions hold no external data of their own."""
+    waiting = [found.graph] if found.graph is not None else []
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        waiting += [inner for node in graph.nodes for each in node.attributes.values() for inner in each.graphs]
+
+
+def _records(graph: Graph) -> Iterator[TensorRecord]:
+    yield from graph.initializers
+    for node in graph.nodes:
+        yield from (each.tensor for each in node.attributes.values() if each.tensor is not None)

@@ -13,6 +13,7 @@ from wio.adapters._shards import is_index, open_shards
 from wio.bundle import Bundle, Tensor
 from wio.encodings import from_bytes
 from wio.errors import FormatError
+from wio.mapping import read_at
 from wio.safetensors_header import Entry, Header, begins_with_header, parse_object, read_header
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def read(path: Path) -> Bundle:
     """The bundle of a plain file or of all shards of an index. Raises FormatError for anything the format forbids."""
     descriptor = open_regular(path)
     try:
-        head = os.pread(descriptor, 16, 0)
+        head = read_at(descriptor, 16, 0)
     finally:
         os.close(descriptor)
     # The length of a header fills eight bytes, of which the last are zero in any file of this world.
@@ -76,7 +77,7 @@ def _opened(path: Path) -> tuple[MappedFile, Header]:
         ) from None
     finally:
         os.close(descriptor)
-    file = MappedFile(path)
+    file = MappedFile(path, ranges=True)
     end = max((entry.end for entry in header.entries.values()), default=0)
     if header.data_start + end != file.size:
         raise FormatError(f"{file}: changed while it was opened")

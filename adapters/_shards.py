@@ -52,6 +52,22 @@ def read_weight_map(path: Path) -> dict[str, str]:
     return found
 
 
+def names_beside(index: Path) -> tuple[str, ...]:
+    """The files that an index of any kind names; none for a file that is no index. Never raises."""
+    try:
+        with index.open("rb") as file:
+            if not file.read(64).lstrip().startswith(b"{") or index.stat().st_size > _MAX_INDEX:
+                return ()
+        document = parse_json(index.read_bytes(), index.name)
+    except (OSError, FormatError):
+        return ()
+    found = document.get("weight_map") if isinstance(document, dict) else None
+    values = found.values() if isinstance(found, dict) else ()
+    # Keras maps to one file or to several.
+    names = (name for value in values for name in (value if isinstance(value, list) else [value]))
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
 def open_shards(
     index: Path, opened: Callable[[Path], Shard], names: Callable[[Shard], Collection[str]]
 ) -> tuple[dict[str, str], dict[str, Shard]]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wio.errors import FormatError, printable
+from wio.mapping import read_at
 
 # tensorflow/core/lib/io/format.h, kTableMagicNumber, little-endian: what a table ends in.
 MAGIC = bytes.fromhex("57fb808b247547db")
-_DATA = re.compile(r"(?P<base>.*)\.data-\d{5,}-of-\d{5,}", re.DOTALL)
-_SHARD = re.compile(r"(?P<base>.*)-(?P<shard>\d{5}|\?{5})-of-(?P<shards>\d{5})", re.DOTALL)
+DATA = re.compile(r"(?P<base>.*)\.data-\d{5,}-of-\d{5,}", re.DOTALL)
+SHARD = re.compile(r"(?P<base>.*)-(?P<shard>\d{5}|\?{5})-of-(?P<shards>\d{5})", re.DOTALL)
 ANY_SHARD = "?????"
 INDEX = ".index"
 # A `checkpoint` file lists every checkpoint kept; this is room for twenty thousand.
@@ -112,28 +113,39 @@ def _of_directory(folder: Path) -> Located | None:
 
 
 def _of_state(state: Path) -> Located | None:
-    """What a `checkpoint` file points to; only a base name within its own directory is believed."""
+    """What a `checkpoint` file points to."""
+    named = named_by(state)
+    if not named:
+        return None
+    for base in named:
+        found = _of_prefix(state.parent, base)
+        if found is not None:
+            return found
+    raise FormatError(
+        f"{shown(state)}: the checkpoint that it names, {printable(named[0])}, is not in its folder",
+        remedy="name another checkpoint by its prefix, or put the missing files beside it",
+    )
+
+
+def named_by(state: Path) -> list[str]:
+    """The prefixes that a `checkpoint` file may mean; only a base name within its own directory is believed."""
     with state.open("rb") as file:
         raw = file.read(LARGEST_STATE + 1)
     if len(raw) > LARGEST_STATE:
         raise FormatError(f"{shown(state)}: too large for the text that it should be")
     values = _strings_named(b"model_checkpoint_path", raw)
     if not values:
-        return None
+        return []
     if len(values) > 1:
         raise FormatError(f"{shown(state)}: model_checkpoint_path stands there {len(values)} times")
     named = os.fsdecode(values[0])
+    bases = []
     # A checkpoint that was trained on Windows names its folder with backslashes.
     for base in dict.fromkeys((named.rpartition("/")[2], re.split(r"[/\\]", named)[-1])):
         if base == ".." or "\0" in base:
             raise FormatError(f"{shown(state)}: {printable(named)} is no name of a checkpoint")
-        found = _of_prefix(state.parent, "" if base == "." else base)
-        if found is not None:
-            return found
-    raise FormatError(
-        f"{shown(state)}: the checkpoint that it names, {printable(named.rpartition('/')[2])}, is not in its folder",
-        remedy="name another checkpoint by its prefix, or put the missing files beside it",
-    )
+        bases.append("" if base == "." else base)
+    return bases
 
 
 _STATE_FIELD = re.compile(rb"""#[^\n]*|(\w+)\s*:\s*(?:"([^"\\\n]*(?:\\.[^"\\\n]*)*)"|'([^'\\\n]*(?:\\.[^'\\\n]*)*)')""")
@@ -169,7 +181,7 @@ def _of_prefix(folder: Path, base: str) -> Located | None:
         return Located((index,), folder, base)
     if not base:
         return None
-    pattern = _SHARD.fullmatch(base)
+    pattern = SHARD.fullmatch(base)
     if pattern and pattern["shard"] == ANY_SHARD:
         return _shards(folder, pattern["base"], pattern["shards"])
     counts = sorted(_shard_counts(folder, base))
@@ -190,14 +202,14 @@ def _of_file(folder: Path, name: str) -> Located:
     if name.endswith(INDEX):
         return Located((folder / name,), folder, name.removesuffix(INDEX))
     if not _ends_in_magic(folder / name):
-        data = _DATA.fullmatch(name)
+        data = DATA.fullmatch(name)
         if data:
             index = folder / (data["base"] + INDEX)
             if not index.is_file():
                 raise _no_index(folder, data["base"])
             return Located((index,), folder, data["base"])
     else:
-        shard = _SHARD.fullmatch(name)
+        shard = SHARD.fullmatch(name)
         if shard and shard["shard"] != ANY_SHARD:
             return _shards(folder, shard["base"], shard["shards"])
     return Located((folder / name,), folder, name)
@@ -225,12 +237,12 @@ def _shard_counts(folder: Path, base: str) -> set[str]:
     return {
         found["shards"]
         for name in _names(folder)
-        if (found := _SHARD.fullmatch(name)) and found["base"] == base and found["shard"] != ANY_SHARD
+        if (found := SHARD.fullmatch(name)) and found["base"] == base and found["shard"] != ANY_SHARD
     }
 
 
 def _has_data_files(folder: Path, base: str) -> bool:
-    return any((found := _DATA.fullmatch(name)) and found["base"] == base for name in _names(folder))
+    return any((found := DATA.fullmatch(name)) and found["base"] == base for name in _names(folder))
 
 
 def _names(folder: Path) -> list[str]:
@@ -243,7 +255,5 @@ def _names(folder: Path) -> list[str]:
 def _ends_in_magic(path: Path) -> bool:
     # The caller knows that it is a regular file, so that opening it cannot wait.
     with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) < len(MAGIC):
-            return False
-        file.seek(-len(MAGIC), os.SEEK_END)
-        return file.read(len(MAGIC)) == MAGIC
+        size = os.fstat(file.fileno()).st_size
+        return size >= len(MAGIC) and read_at(file.fileno(), len(MAGIC), size - len(MAGIC)) == MAGIC

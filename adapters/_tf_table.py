@@ -119,7 +119,8 @@ class Table:
             else:
                 self._held = place, block
         # The caller reads the value where it is mapped.
-        self.file.refuse_shrunk(sum(self._handles[place]))
+        offset, size = self._handles[place]
+        self.file.refuse_shrunk(offset, offset + size)
         found = block.find(key)
         return (block, *found) if found else None
 
@@ -153,7 +154,7 @@ class Table:
         if file.size < FOOTER:
             raise FormatError(f"{file}: {file.size} bytes cannot be a checkpoint table; its footer alone has {FOOTER}")
         start = file.size - FOOTER
-        footer = bytes(file.view[start:])
+        footer = bytes(file.bytes(start, file.size))
         if footer[40:] != MAGIC:
             raise FormatError(
                 f"{file}: the magic number of a checkpoint table is missing at byte {file.size - 8}",
@@ -201,7 +202,7 @@ class Table:
 
     def _open(self, offset: int, size: int, kind: str) -> Block:
         end = offset + size
-        self.file.refuse_shrunk(end + TRAILER)
+        self.file.refuse_shrunk(offset, end + TRAILER)
         view = self.file.view
         stored = int.from_bytes(view[end + 1 : end + TRAILER], "little")
         if masked(crc32c(view[offset : end + 1])) != stored:

@@ -260,7 +260,7 @@ class _Reader:
         """The data file of an entry, which reaches as far as the entry."""
         file = self._files.get(entry.shard)
         if file is None:
-            file = self._files[entry.shard] = MappedFile(self._folder / self._data_file(entry.shard))
+            file = self._files[entry.shard] = MappedFile(self._folder / self._data_file(entry.shard), ranges=True)
         if entry.offset + entry.size > file.size:
             where = _where(file, name, entry)
             raise FormatError(f"{where} are not all there any more; the file has {file.size} bytes")

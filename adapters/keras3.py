@@ -49,6 +49,11 @@ class Keras3(Adapter):
 
         return score(path)
 
+    def companions(self, path: Path) -> tuple[str, ...]:
+        from wio.adapters._shards import names_beside
+
+        return names_beside(path)
+
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._keras3_reading import read_keras3
 

@@ -49,6 +49,11 @@ class OnnxFile(Adapter):
         except (OSError, FormatError):
             return 0
 
+    def companions(self, path: Path) -> tuple[str, ...]:
+        from wio.adapters._onnx_file import locations
+
+        return locations(path)
+
     def read(self, path: Path, **options: str) -> Bundle:
         """The bundle of a model. FormatError names what cannot be read; external data are opened, not read."""
         from wio.adapters._onnx_file import open_model

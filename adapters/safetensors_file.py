@@ -20,6 +20,7 @@ class SafetensorsFile(Adapter):
     description = "safetensors files, plain and sharded; writes plain ones"
     writes = True
     suffix = ".safetensors"
+    ranges = True
 
     def sniff(self, path: Path) -> int:
         if not path.is_file():
@@ -28,6 +29,11 @@ class SafetensorsFile(Adapter):
         from wio.adapters._shards import is_index
 
         return 10 if is_safetensors(path) or is_index(path, SHARDS) else 0
+
+    def companions(self, path: Path) -> tuple[str, ...]:
+        from wio.adapters._shards import names_beside
+
+        return names_beside(path)
 
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._safetensors_read import read

@@ -57,6 +57,7 @@ class TFCheckpoint(Adapter):
     description = "TensorFlow checkpoints V1 and V2, and the variables of a SavedModel"
     writes = True
     suffix = ".ckpt"
+    ranges = True
     options = (
         Option("shards", "the number of data files to write", (), "1", writing=True),
         Option(
@@ -71,6 +72,11 @@ class TFCheckpoint(Adapter):
     def sniff(self, path: Path) -> int:
         return 10 if looks_like_checkpoint(path) else 0
 
+    def companions(self, path: Path) -> tuple[str, ...]:
+        from wio.adapters._tf_beside import companions
+
+        return companions(path)
+
     def read(self, path: Path, **options: str) -> Bundle:
         """The bundle of a checkpoint named by prefix, index, data file, shard or directory.
 
@@ -83,7 +89,7 @@ class TFCheckpoint(Adapter):
 
         self.checked(options, writing=False)
         found = locate(path)
-        tables = [Table(MappedFile(file)) for file in found.tables]
+        tables = [Table(MappedFile(file, ranges=True)) for file in found.tables]
         for table in tables:
             try:
                 first = is_v1(table)

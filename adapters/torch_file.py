@@ -88,6 +88,11 @@ class TorchFile(Adapter):
 
         return 20 if is_torch(path) else 0
 
+    def companions(self, path: Path) -> tuple[str, ...]:
+        from wio.adapters._shards import names_beside
+
+        return names_beside(path)
+
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._torch_read import read
 

@@ -9,6 +9,7 @@ from wio.adapter import Adapter, Convention, Option, Slot, Target
 from wio.bundle import Bundle
 from wio.container import WioFileReader
 from wio.errors import FormatError
+from wio.mapping import read_at
 from wio.roles import ROLES, neutral_layouts
 from wio.safetensors_header import MAX_HEADER, read_header
 from wio.shard_index import index_path
@@ -20,6 +21,7 @@ class WioFile(Adapter):
     description = "wio's neutral file: safetensors with roles and layouts declared (spec/wio-1.md)"
     writes = True
     suffix = ".wio"
+    ranges = True
     options = (Option("shard_size", "bytes of tensors in one shard, as in 2GB; by default one file", (), writing=True),)
 
     def sniff(self, path: Path) -> int:
@@ -33,14 +35,19 @@ class WioFile(Adapter):
                 if head[8:].startswith(b'{"__metadata__":{"wio":"'):
                     return 30
                 length = int.from_bytes(head[:8], "little")
-                if head[8:9] == b"{" and length <= MAX_HEADER:
-                    file.seek(8)
-                    # Most safetensors files are told from ours without being parsed.
-                    if b'"wio"' in file.read(length) and "wio" in read_header(file.fileno(), path.name).metadata:
-                        return 30
+                is_header = head[8:9] == b"{" and length <= MAX_HEADER
+                # Most safetensors files are told from ours without being parsed.
+                if is_header and b'"wio"' in read_at(file.fileno(), length, 8):
+                    return 30 if "wio" in read_header(file.fileno(), path.name).metadata else 0
         except (OSError, FormatError):
             pass
         return 30 if self._index(path) else 0
+
+    def companions(self, path: Path) -> tuple[str, ...]:
+        from wio.adapters._shards import names_beside
+
+        index = index_path(path)
+        return names_beside(path) if path.exists() else (index.name, *names_beside(index))
 
     def read(self, path: Path, **options: str) -> Bundle:
         from wio.adapters._wio_shards import read_set

@@ -334,6 +334,16 @@ def test_a_norm_of_the_graph_without_tensors(tmp_path: Path) -> None:
     assert codes(check_declared(bundle.values(), twice)) == [("missing-statistics", ERROR, "lost")]
 
 
+def test_a_graph_without_its_input_layer() -> None:
+    """As a Sequential model of Keras 2 may be: no fault, unless layers are missing with it."""
+    short = chain(*block(0), ("fc", "Gemm"))
+    first, *rest = short.layers[1:]
+    own = Network((NetLayer(first.name, first.op, first.attributes), *rest))
+    assert codes(check_against(own, short, "net")) == []
+    deeper = chain(*block(1), *block(0), ("fc", "Gemm"))
+    assert codes(check_against(own, deeper, "net")) == [("graph-differs", ERROR, "c0")]
+
+
 def test_outputs_are_paired_by_name_where_names_are_known() -> None:
     """PoseNet gives out positions and rotations; a file may list them in another order than the architecture."""
 

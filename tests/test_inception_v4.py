@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import runpy
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +405,33 @@ def test_a_folded_network_runs(
     assert kinds.count("BatchNormalization") == 149 - 3 - 29
     reference = softmaxes["tensorflow"]
     assert np.abs(computed - reference).max() <= 1e-4 * reference.max()
+
+
+def test_the_example_says_what_tensorflow_says(
+    checkpoints: dict[str, str], softmaxes: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "input.npy", inception_v4_weights.make_input())
+    (tmp_path / "names.txt").write_text("\n".join(f"name of {k}" for k in range(1001)), encoding="utf-8")
+    example = Path(__file__).parent.parent / "examples" / "inception_v4.py"
+    words = [sys.executable, example, checkpoints["v2"], tmp_path / "input.npy", "--classes", tmp_path / "names.txt"]
+    printed = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True).stdout
+    reference = softmaxes["tensorflow"][0]
+    lines = [line.rsplit(maxsplit=1) for line in printed.splitlines()]
+    assert [said.split(maxsplit=1) for said, _ in lines] == [
+        [framework, f"name of {reference.argmax()}"] for framework in ("onnxruntime", "keras")
+    ]
+    for _, certainty in lines:
+        assert abs(float(certainty) - reference.max()) < 1e-4
+
+
+def test_the_example_prepares_a_picture_as_the_description_says(tmp_path: Path) -> None:
+    from PIL import Image
+
+    half = np.zeros((40, 60, 3), np.uint8)
+    half[:, 30:] = (255, 127, 0)
+    Image.fromarray(half).save(tmp_path / "half.png")
+    example = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "inception_v4.py"))
+    image = example["prepared"](tmp_path / "half.png")
+    assert image.shape == (1, 3, 299, 299)
+    np.testing.assert_allclose(image[0, :, 150, 10], [-1, -1, -1])
+    np.testing.assert_allclose(image[0, :, 150, 290], [1, 127 / 127.5 - 1, -1], atol=1e-6)

@@ -81,6 +81,7 @@ def test_no_command_imports_one(tmp_path: Path) -> None:
         "pull": [],
         "registry": [("registry", "list"), ("registry", "show", "inception-v4")],
         "adapters": [("adapters",), ("adapters", "--json")],
+        "completion": [("completion", "bash"), ("completion", "zsh"), ("completion", "fish")],
     }
     listed = re.findall(r"^ {4}([\w-]+) ", run_wio("--help").stdout, re.M)
     assert len(listed) >= 7 and set(listed) <= set(commands), "a new command is to be run here too"

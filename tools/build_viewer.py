@@ -13,7 +13,20 @@ from pathlib import Path
 
 VIEWER = Path(__file__).resolve().parent.parent / "viewer"
 # Each after those that it imports.
-MODULES = ("errors", "json", "sha256", "dtypes", "layout", "roles", "header", "wio", "picture", "drawing", "page")
+MODULES = (
+    "errors",
+    "json",
+    "sha256",
+    "dtypes",
+    "layout",
+    "roles",
+    "header",
+    "wio",
+    "set",
+    "picture",
+    "drawing",
+    "page",
+)
 PAGE = VIEWER / "viewer.html"
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)

@@ -42,6 +42,7 @@ assert all(each.adapter for each in found_adapters()) and "inception-v4" in arch
 print(f"{len(names)} modules import, {len(found_adapters())} adapters, {len(architectures())} architecture")
 PY
 "$folder/env/bin/wio" --help >/dev/null
+test -s "$folder/env/share/man/man1/wio.1" || { echo "the man page is not in the wheel"; exit 1; }
 # wio.testing needs its extra, and the types are checked with it.
 "$python" -m pip --disable-pip-version-check --quiet install "$(ls "$folder"/wio-*.whl)[testing]" \
   "$(grep '^mypy==' "$checkout/requirements/test.txt")"

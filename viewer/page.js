@@ -3,8 +3,10 @@ import { DTYPES } from "./dtypes.js";
 import { WioError } from "./errors.js";
 import { LETTERS } from "./layout.js";
 import { drawable, histogram, statistics } from "./picture.js";
+import { openSet } from "./set.js";
 import { blobSource, openWio } from "./wio.js";
 
+const INDEX = ".wio.index.json";
 const LISTED = 5000;
 const DRAWN = 64 * 1024 * 1024;
 const FIRST = 32;
@@ -14,7 +16,12 @@ const at = (id) => document.getElementById(id);
 /** Everything that is shown of one open file; a new one takes its place. */
 let opened = null;
 
-at("file").addEventListener("change", () => at("file").files[0] && show(at("file").files[0]));
+at("file").addEventListener("change", () => {
+  const chosen = [...at("file").files];
+  // The same file may be chosen again: it may have changed.
+  at("file").value = "";
+  if (chosen.length) show(chosen);
+});
 at("search").addEventListener("input", () => opened?.list());
 at("check").addEventListener("click", () => opened?.check());
 for (const id of ["row", "column"]) at(id).addEventListener("input", () => opened?.drawing?.draw());
@@ -26,7 +33,7 @@ document.addEventListener("dragleave", () => at("drop").classList.remove("over")
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   at("drop").classList.remove("over");
-  if (event.dataTransfer.files.length) show(event.dataTransfer.files[0]);
+  if (event.dataTransfer.files.length) show([...event.dataTransfer.files]);
 });
 at("tensors").addEventListener("keydown", (event) => opened?.key(event));
 for (const column of COLUMNS) {
@@ -35,12 +42,21 @@ for (const column of COLUMNS) {
   at("headings").append(heading);
 }
 
-async function show(blob) {
+/** One .wio file, or the index of a set with its shards. */
+async function show(blobs) {
+  const index = blobs.find((blob) => blob.name.endsWith(INDEX));
+  const blob = index ?? blobs[0];
   opened = null;
   at("opened").hidden = true;
   at("problem").textContent = "";
   try {
-    const view = new View(blob, await openWio(blobSource(blob)));
+    const beside = async (name) => {
+      const found = blobs.find((one) => one.name === name);
+      return found ? blobSource(found) : null;
+    };
+    const file = await (index ? openSet(blobSource(index), beside) : openWio(blobSource(blob)));
+    const size = (index ? blobs : [blob]).reduce((sum, one) => sum + one.size, 0);
+    const view = new View(blob, file, size);
     opened = view;
     view.summary();
     view.sort(null);
@@ -59,8 +75,9 @@ function problem(name, error) {
 }
 
 class View {
-  constructor(blob, file) {
+  constructor(blob, file, size) {
     this.blob = blob;
+    this.size = size;
     this.file = file;
     this.shown = [];
     this.chosen = null;
@@ -75,7 +92,7 @@ class View {
     const declared = tensors.filter((tensor) => tensor.role && tensor.layout).length;
     at("file-name").textContent = visible(this.blob.name);
     facts(at("summary"), {
-      size: bytesText(this.blob.size),
+      size: bytesText(this.size),
       tensors: `${tensors.length}, ${declared} of them with role and layout`,
       "written by": generator,
       source: metadata.adapter,
@@ -156,6 +173,7 @@ class View {
       shape: shapeText(tensor.shape),
       size: bytesText(tensor.nbytes),
       layer: tensor.layer,
+      shard: tensor.shard,
       "in the source": tensor.origin,
       "SHA-256": tensor.sha256,
     });

@@ -20,7 +20,7 @@ const VERSION = 1n;
 const RESERVED = "__wio__/";
 const RECEIPT = "__wio__/receipt";
 const DECLARATION = "__wio__/declaration";
-const DIGEST = /^[0-9a-f]{64}$/;
+export const DIGEST = /^[0-9a-f]{64}$/;
 const PIECE = 4 * 1024 * 1024;
 const FILE_KEYS = ["wio", "generator", "table", "metadata", "receipt", "layouts", "tensors"];
 const TENSOR_KEYS = ["name", "role", "layout", "origin", "layer", "dtype", "shape", "encoding", "sha256"];
@@ -108,12 +108,14 @@ async function readDeclaration(source, header) {
 
 function versioned(declaration) {
   if (!(declaration instanceof Map)) refuse("the declaration is no object");
-  const version = declaration.get("wio");
-  if (version !== VERSION) {
-    const found = typeof version === "bigint" ? `version ${version}` : "no version that is an integer";
-    throw new WioError("version", `the declaration has ${found}; this reader knows version ${VERSION}`);
-  }
+  knownVersion(declaration.get("wio"), "the declaration");
   return declaration;
+}
+
+export function knownVersion(version, what) {
+  if (version === VERSION) return;
+  const found = typeof version === "bigint" ? `version ${version}` : "no version that is an integer";
+  throw new WioError("version", `${what} has ${found}; this reader knows version ${VERSION}`);
 }
 
 /** The bytes of the reserved tensor that a reference names, their digest checked. */
@@ -252,7 +254,8 @@ function optional(map, key, type, what) {
   return value;
 }
 
-function unknown(map, known) {
+/** What a map has beside the keys that version 1 knows. */
+export function unknown(map, known) {
   return plain(new Map([...map].filter(([key]) => !known.includes(key))));
 }
 

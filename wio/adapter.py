@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,6 +85,10 @@ class Adapter:
     ``extras`` names the modules that reading or writing imports and a plain installation lacks, each with the extra of
     the adapter's package that brings it. Without one of them the adapter is listed, recognises its files, and says
     what to install.
+
+    ``ranges`` says that of a file that lies elsewhere only what it asks for need be there: whatever it reads of files,
+    but the first and last bytes and JSON, passes through ``wio.mapping`` (``read_at``, ``map_file``). Otherwise such
+    files are fetched whole before it reads them.
     """
 
     name: ClassVar[str]
@@ -94,6 +98,7 @@ class Adapter:
     suffix: ClassVar[str] = ""
     options: ClassVar[tuple[Option, ...]] = ()
     extras: ClassVar[Mapping[str, str]] = {}
+    ranges: ClassVar[bool] = False
 
     def sniff(self, path: Path) -> int:
         """How specific the match is: 0 for a file that is not of this format.
@@ -102,6 +107,13 @@ class Adapter:
         Reads as little of the file as it can; never raises for a file that is something else.
         """
         raise NotImplementedError
+
+    def companions(self, path: Path) -> Iterable[str]:  # noqa: ARG002
+        """The names of files beside this one that may belong to it, as far as the files that are there tell.
+
+        Where folders cannot be listed these are asked for, then it is asked again. Below the folder names have a ``/``.
+        """
+        return ()
 
     def evidence(self, path: Path) -> str | None:  # noqa: ARG002
         """Where adapters tie over a file: what it offers as evidence. It is shown to the user and decides nothing."""

@@ -9,6 +9,7 @@ from wio import port, sharded_writer
 from wio.bundle import Bundle, Tensor
 from wio.picturing.grid import Grid
 from wio.picturing.kernels import Chosen, kernel_grid
+from wio.places import written_to
 from wio.plan import Plan
 from wio.port import Declarations
 
@@ -35,7 +36,8 @@ def save(bundle: Bundle, path: Path | str, *, shard_size: int | str | None = Non
 
     ``shard_size`` is that of ``--shard-size``, bytes or a text such as ``2GB``: what is larger becomes several files.
     """
-    return sharded_writer.save_as(bundle, Path(path), shard_size)
+    with written_to(path) as here:
+        return sharded_writer.save_as(bundle, here, shard_size)
 
 
 def show(tensor: Tensor, inputs: Sequence[int] = (), outputs: Sequence[int] = (), most: int | None = None) -> Grid:

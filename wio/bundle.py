@@ -55,17 +55,25 @@ class Synthesis:
 class Tensor:
     """A named array with a declared meaning, or none declared, whose bytes are read on demand.
 
-    ``load``    gives the stored values: a C-contiguous little-endian array of ``shape`` (an object array of bytes
-                for strings and variants), often a read-only view of a mapped file. May raise FormatError. What it gave
-                out stays as it is: other threads may still read it when the next tensor is loaded.
-    ``origin``  the tensor's name in its source where that differs from ``name``.
-    ``layer``   the layer it belongs to, "" for none; by default what :func:`default_layer` takes its name to say.
-    ``digest``  SHA-256 (hex) of the stored bytes where the source records it; not checked by ``load``.
-    ``nbytes``  the number of stored bytes; for strings and variants as the source states it.
-    ``raw``     gives the same values as bytes, C order and little-endian, where the source has them so: a copy needs
-                no array.
-    ``parallel``  whether several threads may read tensors of its source at once, as those of a mapped file.
-    ``synthesised``  what was declared where no source holds it, None for a tensor that was read.
+    ``load``
+        gives the stored values: a C-contiguous little-endian array of ``shape`` (an object array of bytes
+        for strings and variants), often a read-only view of a mapped file. May raise FormatError. What it gave
+        out stays as it is: other threads may still read it when the next tensor is loaded.
+    ``origin``
+        the tensor's name in its source where that differs from ``name``.
+    ``layer``
+        the layer it belongs to, "" for none; by default what :func:`default_layer` takes its name to say.
+    ``digest``
+        SHA-256 (hex) of the stored bytes where the source records it; not checked by ``load``.
+    ``nbytes``
+        the number of stored bytes; for strings and variants as the source states it.
+    ``raw``
+        gives the same values as bytes, C order and little-endian, where the source has them so: a copy needs
+        no array.
+    ``parallel``
+        whether several threads may read tensors of its source at once, as those of a mapped file.
+    ``synthesised``
+        what was declared where no source holds it, None for a tensor that was read.
     """
 
     name: str

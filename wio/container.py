@@ -46,7 +46,7 @@ class WioFileReader:
         self._name = path.name
         with path.open("rb") as file:
             self._header = read_header(file.fileno(), self._name)
-            self._map = map_file(file.fileno())
+            self._map = map_file(file.fileno(), ranges=True)
         self._view = memoryview(self._map)
         self.size = len(self._view)
         self.declaration = self._declaration()
@@ -124,7 +124,7 @@ class WioFileReader:
 
     def _bytes(self, entry: Entry) -> memoryview:
         start = self._header.data_start
-        if shrunk(self._map, start + entry.end):
+        if shrunk(self._map, start + entry.start, start + entry.end):
             raise FormatError(f"{self._name}: became shorter while it was read")
         return self._view[start + entry.start : start + entry.end]
 

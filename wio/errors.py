@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from wio.places import as_called
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -24,7 +26,7 @@ class Problem:
         return f"{where}{legible(self.message)}{remedy}"
 
     def as_json(self) -> dict[str, str | None]:
-        return {"kind": self.kind, "tensor": self.tensor, "message": self.message, "remedy": self.remedy}
+        return {"kind": self.kind, "tensor": self.tensor, "message": as_called(self.message), "remedy": self.remedy}
 
 
 class WioError(Exception):
@@ -52,7 +54,7 @@ class WioError(Exception):
     def as_json(self) -> dict[str, object]:
         return {
             "error": type(self).__name__,
-            "message": self.message,
+            "message": as_called(self.message),
             "remedy": self.remedy,
             "problems": [problem.as_json() for problem in self.problems],
         }
@@ -107,7 +109,11 @@ def printable(text: str) -> str:
 
 
 def legible(text: str) -> str:
-    """Text from a file for a person: :func:`printable`, and cut in the middle where it is too long to be read."""
+    """Text from a file for a person: :func:`printable`, and cut in the middle where it is too long to be read.
+
+    What lies elsewhere is called by its URL, not by the file here that stands in for it.
+    """
+    text = as_called(text)
     if len(text) > LONGEST_SHOWN:
         half = LONGEST_SHOWN // 2
         text = f"{text[:half]} ... ({len(text)} characters in all) ... {text[-half:]}"

@@ -39,14 +39,19 @@ GATE_SETS = (frozenset("ifco"), frozenset("zrh"))
 class Layout:
     """A layout as a value: hashable, comparable, and equal to what its own text or JSON parses to.
 
-    ``axes``    one string per stored axis: a letter, several letters for a grouped axis, ``1`` for a unit axis,
-                ``?`` inside a group for a make-up that was not declared.
-    ``flipped`` every spatial axis of the kernel runs backwards relative to cross-correlation.
-    ``values``  rare: the order in which the values really run, in C order, where it is not the order of ``axes``
-                (Keras <= 2.2.4 shapes the channels_first bias of LocallyConnected2D Y, X, O and reads it as O, Y, X).
-                Where it leaves out the gates' G, it is the order within the block of each gate (the kernels of CuDNN).
-    ``sizes``   the declared sizes of letters inside groups.
-    ``gates``   the order of recurrent gates along G (``ifco``, ``zrh``, or a part of them).
+    ``axes``
+        one string per stored axis: a letter, several letters for a grouped axis, ``1`` for a unit axis,
+        ``?`` inside a group for a make-up that was not declared.
+    ``flipped``
+        every spatial axis of the kernel runs backwards relative to cross-correlation.
+    ``values``
+        rare: the order in which the values really run, in C order, where it is not the order of ``axes``
+        (Keras <= 2.2.4 shapes the channels_first bias of LocallyConnected2D Y, X, O and reads it as O, Y, X).
+        Where it leaves out the gates' G, it is the order within the block of each gate (the kernels of CuDNN).
+    ``sizes``
+        the declared sizes of letters inside groups.
+    ``gates``
+        the order of recurrent gates along G (``ifco``, ``zrh``, or a part of them).
     """
 
     axes: tuple[str, ...]

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ from wio.bundle import Bundle
 from wio.entry_points import EntryPoint, Package, entry_points
 from wio.errors import AdapterError, WioError, printable
 from wio.network import Network
+from wio.places import is_url
 from wio.user_folders import data_folder
 
 if TYPE_CHECKING:
@@ -122,10 +123,46 @@ def adapter_named(name: str) -> Adapter:
 
 def split_prefix(argument: str) -> tuple[str | None, Path]:
     """``keras-theano:model.h5`` as adapter and path; a path that exists with the colon in its name stays whole."""
+    prefix, place = split_place(argument)
+    return prefix, Path(place)
+
+
+def split_place(argument: str) -> tuple[str | None, str]:
+    """The same, the place as it was given: it may be a URL."""
     name, colon, rest = argument.partition(":")
     if colon and rest and any(each.name == name for each in found_adapters()):
-        return name, Path(rest)
-    return None, Path(argument)
+        return name, rest
+    return None, argument
+
+
+def local(
+    place: Path | str, adapter: str | None = None, progress: Callable[[int], None] | None = None
+) -> tuple[str | None, Path]:
+    """A path for what may be a URL, and the adapter that reads it, where that was asked for or is clear.
+
+    Of a URL as much is fetched as is read, or all of it for adapters that cannot read less. Raises RemoteError for what
+    is not there or does not answer, else what :func:`detect` does.
+    """
+    if not isinstance(place, str) or not is_url(place):
+        return adapter, Path(place)
+    from wio.remote.fetched import Fetched
+
+    fetched = Fetched(place, progress)
+    chosen = [adapter_named(adapter)] if adapter else []
+    able = chosen or [each.adapter for each in found_adapters() if each.adapter is not None]
+    frugal = [each for each in able if each.ranges]
+    fetched.begin(frugal)
+    if chosen and frugal:
+        return adapter, fetched.path
+    # Those that read ranges are asked before more is fetched; the others must see the whole file.
+    scores = {each.name: each.sniff(fetched.path) for each in frugal}
+    best = [name for name, score in scores.items() if score and score == max(scores.values())]
+    if len(best) == 1:
+        return best[0], fetched.path
+    fetched.complete()
+    reader = chosen[0] if chosen else detect(fetched.path)
+    fetched.complete_beside(reader)
+    return reader.name, fetched.path
 
 
 def detect(path: Path) -> Adapter:
@@ -222,12 +259,13 @@ def open_bundle(
     path: Path | str, adapter: str | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[Bundle, Adapter]:
     """Opens a file lazily with the adapter named, or with the one that its content calls for."""
-    _refuse_what_is_no_file(Path(path))
-    chosen = adapter_named(adapter) if adapter else detect(Path(path))
+    adapter, path = local(path, adapter)
+    _refuse_what_is_no_file(path)
+    chosen = adapter_named(adapter) if adapter else detect(path)
     if not chosen.reads:
         raise AdapterError(f"{chosen.name} cannot read, only write")
     given = chosen.checked(options or {}, writing=False)
-    return chosen.read(Path(path), **given), chosen
+    return chosen.read(path, **given), chosen
 
 
 def own_network(bundle: Bundle, found: Adapter, path: Path, options: Mapping[str, str]) -> Network | None:

@@ -17,8 +17,9 @@ from wio.bundle import Bundle, Tensor
 from wio.errors import AdapterError, LayoutError, NameMapError, UsageError, WioError
 from wio.layout import Layout
 from wio.metadata import detached
+from wio.places import written_to
 from wio.plan import Plan, make_plan
-from wio.plugins import adapter_named, architecture_named, habit_named, open_bundle, source_adapter
+from wio.plugins import adapter_named, architecture_named, habit_named, local, open_bundle, source_adapter
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
@@ -221,6 +222,7 @@ def export(
     With a ``shard_size`` (bytes, or a text such as ``2GB``) what is larger becomes several files and their index, which
     a ``cluster`` may write.
     """
+    adapter, source = local(source, adapter)
     if out is None and not dry_run:
         raise UsageError("an export needs a path to write", remedy="-o OUT, or --dry-run to see the plan only")
     asked: dict[str, Any] = {"adapter": adapter, "options": options, "told": told, "layout": layout}
@@ -230,7 +232,8 @@ def export(
         return plan
     asked |= {"source": source, "adapter": ready.adapter}
     write = None if cluster is None else cluster("export", asked, ready)
-    save_as(plan.apply(), Path(out), shard_size, lambda: receipt_of(plan, ready.facts, digests, UNKNOWN), write)
+    with written_to(out) as path:
+        save_as(plan.apply(), path, shard_size, lambda: receipt_of(plan, ready.facts, digests, UNKNOWN), write)
     return plan
 
 
@@ -322,6 +325,9 @@ def import_into(
     chosen = adapter_named(adapter)
     if not chosen.writes:
         raise AdapterError(f"{adapter} can be read, not written")
+    source_adapter, source = local(source, source_adapter)
+    if template is not None:
+        template = local(template, adapter)[1]
     given = _with_option(chosen, options or {}, "template", template, "what it writes needs no file to start from")
     given = _with_option(chosen, given, "shard_size", shard_size, "it does not write in shards of that kind")
     asked: dict[str, Any] = {
@@ -343,11 +349,13 @@ def import_into(
         if chosen.name != "wio":
             raise UsageError(f"a cluster writes shards of .wio files, not {chosen.name}", remedy="--into wio")
         write = cluster("import", asked | {"source": source, "source_adapter": ready.adapter}, ready)
-        save_as(made, Path(out), given.get("shard_size"), None if receipt is None else lambda: receipt, write)
+        with written_to(out) as path:
+            save_as(made, path, given.get("shard_size"), None if receipt is None else lambda: receipt, write)
         return plan
     if receipt is not None:
         made.metadata["receipt"] = receipt
-    chosen.write(Path(out), made, **plan.options)
+    with written_to(out) as path:
+        chosen.write(path, made, **plan.options)
     return plan
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from wio.dtypes import BY_SAFETENSORS, DType
 from wio.errors import FormatError, WioError
+from wio.mapping import read_at
 
 MAX_HEADER = 100_000_000
 MAX_RANK = 64
@@ -44,7 +45,7 @@ class Header:
 def read_header(descriptor: int, name: str) -> Header:
     """The checked header of an open file. Raises FormatError for anything the format forbids."""
     size = os.fstat(descriptor).st_size
-    prefix = os.pread(descriptor, 8, 0)
+    prefix = read_at(descriptor, 8, 0)
     if len(prefix) < 8:
         raise FormatError(f"{name}: {size} bytes are too few for a safetensors file")
     length = int.from_bytes(prefix, "little")
@@ -52,7 +53,7 @@ def read_header(descriptor: int, name: str) -> Header:
         raise FormatError(f"{name}: a header of {length} bytes is over the limit of {MAX_HEADER}")
     if length > size - 8:
         raise FormatError(f"{name}: the header is {length} bytes, the file holds {size - 8}; is it cut short?")
-    raw = os.pread(descriptor, length, 8)
+    raw = read_at(descriptor, length, 8)
     if len(raw) != length:
         raise FormatError(f"{name}: the file shrank while it was read")
     if not raw.startswith(b"{"):

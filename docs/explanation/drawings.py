@@ -14,7 +14,8 @@ class Picture:
 
     def __init__(self, width: int, height: int, title: str) -> None:
         self.parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" font-family="sans-serif">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"',
+            ' font-family="sans-serif">',
             f"<title>{title}</title>",
             f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>',
         ]

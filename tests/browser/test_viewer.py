@@ -26,9 +26,10 @@ class Viewer:
         self.page = page
         self.driver = page.open(VIEWER)
 
-    def open(self, path: Path) -> None:
-        self.driver.find_element("id", "file").send_keys(str(path))
-        self.wait(lambda: self.text("problem") or path.name == self.text("file-name"))  # a hidden one has no text
+    def open(self, path: Path, *beside: Path) -> None:
+        self.driver.find_element("id", "file").send_keys("\n".join(map(str, (path, *beside))))
+        # What is hidden has no text.
+        self.wait(lambda: self.text("problem") or path.name == self.text("file-name"))
 
     def wait(self, condition: Any) -> None:
         WebDriverWait(self.driver, 20, poll_frequency=0.02).until(lambda _: condition())
@@ -214,6 +215,20 @@ def test_every_valid_vector_is_shown(viewer: Viewer) -> None:
         assert len(viewer.names()) == len(stated)
         viewer.driver.execute_async_script(CLICK_ALL)
         assert viewer.text("problem") == "", path.name
+
+
+def test_a_network_in_several_files_is_one(viewer: Viewer) -> None:
+    index, *shards = sorted((VECTORS / "sharded" / "valid" / "two_shards").iterdir(), reverse=True)
+    viewer.open(index)
+    assert f"{shards[-1].name}: it is not there" in viewer.text("problem")
+    viewer.open(index, *shards)
+    stated = json.loads((VECTORS / "sharded" / "valid" / "two_shards.json").read_text(encoding="utf-8"))["tensors"]
+    assert viewer.names() == [tensor["name"] for tensor in stated]
+    for tensor in stated:
+        viewer.choose(tensor["name"])
+        assert tensor["shard"] in viewer.text("facts")
+    viewer.driver.find_element("id", "check").click()
+    viewer.wait(lambda: viewer.text("verdict") == f"all {len(stated)} digests match")
 
 
 def test_nothing_leaves_the_page(viewer: Viewer, tmp_path: Path) -> None:

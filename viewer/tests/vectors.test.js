@@ -10,6 +10,7 @@ import { parseJson, plain } from "../json.js";
 import { Layout, LETTERS, rearrange } from "../layout.js";
 import { ROLES } from "../roles.js";
 import { Sha256 } from "../sha256.js";
+import { openSet } from "../set.js";
 import { blobSource, openWio } from "../wio.js";
 
 const SPEC = new URL("../../spec/", import.meta.url);
@@ -28,27 +29,42 @@ const asStated = (value) => {
   return integers(value);
 };
 
+/** What an open file or set comes to, held against what is stated of it. */
+async function isAsStated(file, expected) {
+  const tensors = [];
+  for (const tensor of file.tensors) {
+    await file.verify(tensor);
+    const { name, dtype, shape, role, layout, origin, layer, sha256, shard } = tensor;
+    const bytes = hex(await file.bytes(tensor));
+    const values = (await file.values(tensor)).map(asStated);
+    const seen = { name, dtype, shape, role, layout: layout && String(layout), origin, layer, sha256, bytes, values };
+    tensors.push(shard === undefined ? seen : { ...seen, shard });
+  }
+  assert.deepEqual(tensors.map((each) => ({ ...each })), expected.tensors.map((each) => ({ ...each })));
+  assert.deepEqual(file.metadata, expected.metadata);
+  assert.deepEqual(file.unknownKeys, { ...expected.unknown_keys });
+  assert.deepEqual(await file.receipt(), expected.receipt);
+}
+
 for (const name of named("valid"))
-  test(`valid/${name} is read as stated`, async () => {
-    const expected = stated(`valid/${name}`);
-    const file = await opened("valid", name);
-    const tensors = [];
-    for (const tensor of file.tensors) {
-      await file.verify(tensor);
-      const { name, dtype, shape, role, layout, origin, layer, sha256 } = tensor;
-      const bytes = hex(await file.bytes(tensor));
-      const values = (await file.values(tensor)).map(asStated);
-      tensors.push({ name, dtype, shape, role, layout: layout && String(layout), origin, layer, sha256, bytes, values });
-    }
-    assert.deepEqual(tensors.map((each) => ({ ...each })), expected.tensors.map((each) => ({ ...each })));
-    assert.deepEqual(file.metadata, expected.metadata);
-    assert.deepEqual(file.unknownKeys, { ...expected.unknown_keys });
-    assert.deepEqual(await file.receipt(), expected.receipt);
-  });
+  test(`valid/${name} is read as stated`, async () => isAsStated(await opened("valid", name), stated(`valid/${name}`)));
+
+const sets = (part) =>
+  readdirSync(new URL(`vectors/sharded/${part}`, SPEC)).filter((name) => name.endsWith(".json")).map((name) => name.slice(0, -5));
+function openedSet(part, name) {
+  const folder = new URL(`vectors/sharded/${part}/${name}/`, SPEC);
+  const held = readdirSync(folder);
+  const source = (file) => blobSource(new Blob([readFileSync(new URL(encodeURIComponent(file), folder))]));
+  return openSet(source("NAME.wio.index.json"), async (file) => (held.includes(file) ? source(file) : null));
+}
+
+for (const name of sets("valid"))
+  test(`sharded/valid/${name} is read as stated`, async () =>
+    isAsStated(await openedSet("valid", name), stated(`sharded/valid/${name}`)));
 
 /** Does what `found` says has to find the fault at the latest, and nothing after it. */
-async function use(name, found) {
-  const file = await opened("invalid", name);
+async function use(opening, found) {
+  const file = await opening;
   assert.notEqual(found, "open", "the file was opened");
   if (found === "receipt") await file.receipt();
   for (const tensor of file.tensors)
@@ -56,16 +72,22 @@ async function use(name, found) {
     else if (found === "read") await file.values(tensor);
 }
 
-for (const name of named("invalid"))
-  test(`invalid/${name} is refused for what is wrong with it`, async () => {
-    const { kind, found, words } = stated(`invalid/${name}`);
-    await assert.rejects(use(name, found), (error) => {
-      assert.ok(error instanceof WioError, String(error.stack));
-      assert.equal(error.kind, kind, error.message);
-      assert.deepEqual(words.filter((word) => !error.message.includes(word)), [], error.message);
-      return true;
-    });
+async function isRefused(opening, { kind, found, words }) {
+  await assert.rejects(use(opening, found), (error) => {
+    assert.ok(error instanceof WioError, String(error.stack));
+    assert.equal(error.kind, kind, error.message);
+    assert.deepEqual(words.filter((word) => !error.message.includes(word)), [], error.message);
+    return true;
   });
+}
+
+for (const name of named("invalid"))
+  test(`invalid/${name} is refused for what is wrong with it`, () =>
+    isRefused(opened("invalid", name), stated(`invalid/${name}`)));
+
+for (const name of sets("invalid"))
+  test(`sharded/invalid/${name} is refused for what is wrong with it`, () =>
+    isRefused(openedSet("invalid", name), stated(`sharded/invalid/${name}`)));
 
 const LAYOUTS = stated("layouts");
 const refused = { name: "WioError", kind: "layout" };

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from wio.errors import Problem, UsageError
 from wio.file_set import INDEX
-from wio.plugins import found_adapters, split_prefix
+from wio.places import is_url
+from wio.plugins import found_adapters, split_place, split_prefix
 
 # Endings that say of what format a file is and are no part of its name.
 _ENDINGS = frozenset({".h5", ".hdf5", ".pth", ".bin", ".npy", ".pb", ".index", ".weights", ".pkl"})
@@ -28,7 +29,11 @@ class Pair:
 
 def is_batch(sources: Sequence[str]) -> bool:
     """Whether these are several sources, or a pattern for them; a file that has such a name is one."""
-    return len(sources) > 1 or _is_pattern(split_prefix(sources[0])[1])
+    if not any(is_url(split_place(source)[1]) for source in sources):
+        return len(sources) > 1 or _is_pattern(split_prefix(sources[0])[1])
+    if len(sources) > 1:
+        raise UsageError("of several sources none may be a URL", remedy="convert each by a command of its own")
+    return False
 
 
 def pairs(sources: Sequence[str], folder: Path, suffix: str, insisted: str | None = None) -> list[Pair]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wio.errors import UsageError
+from wio.places import is_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +110,7 @@ def add_plain_http(parser: argparse.ArgumentParser) -> None:
 
 
 def add_html(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--html", type=Path, metavar="OUT", help="write one page for a browser too")
+    parser.add_argument("--html", type=place, metavar="OUT", help="write one page for a browser too")
 
 
 def declarations(arguments: argparse.Namespace) -> Declarations:
@@ -138,22 +139,36 @@ def key_values(given: list[str]) -> dict[str, str]:
 
 def source(argument: str, insisted: str | None) -> tuple[str | None, Path]:
     """The adapter and path of a FILE argument; ``--from`` and a prefix must not contradict each other."""
-    from wio.plugins import split_prefix
+    from wio.plugins import local, split_place
 
-    prefix, path = split_prefix(argument)
+    prefix, given = split_place(argument)
     if prefix and insisted and prefix != insisted:
         raise UsageError(f"{argument} says {prefix}, --from says {insisted}")
-    return prefix or insisted, path
+    if not is_url(given):
+        return prefix or insisted, Path(given)
+    from wio.cli.output import Progress
+
+    with Progress("fetching") as progress:
+        return local(given, prefix or insisted, progress)
+
+
+def place(text: str) -> Path | str:
+    """An argument that names what is written: a path, or a URL as it is."""
+    return text if is_url(text) else Path(text)
 
 
 def array(text: str) -> np.ndarray[Any, Any]:
     """The array of an .npy file, or the one of that name in an .npz."""
-    from wio.plugins import open_bundle
+    from wio.plugins import local, open_bundle
 
     path, name = Path(text), None
-    if not path.exists() and ":" in text:
-        before, _, name = text.rpartition(":")
-        path = Path(before)
+    before, colon, last = text.rpartition(":")
+    if is_url(text):
+        # Behind the last colon stands a port, or the name of an array.
+        url, name = (before, last) if is_url(before) and "/" not in last else (text, None)
+        path = local(url, "numpy")[1]
+    elif not path.exists() and colon:
+        path, name = Path(before), last
     bundle, _ = open_bundle(path, "numpy")
     if name is None and len(bundle) == 1:
         name = next(iter(bundle))

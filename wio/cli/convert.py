@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wio.cli import import_
 from wio.cli.arguments import Commands, add_command, declarations, key_values
 from wio.errors import UsageError, WioError
+from wio.places import is_url
 
 if TYPE_CHECKING:
     from wio.batch.files import Pair
@@ -71,6 +72,8 @@ def _run_batch(arguments: argparse.Namespace) -> int:
         raise UsageError("a cluster writes the shards of one file at a time", remedy="convert them one by one")
     if folder is None:
         raise UsageError("where to? -o FOLDER is missing", remedy="the outputs of several sources lie in a folder")
+    if is_url(folder):
+        raise UsageError("the outputs of several sources lie in a local folder", remedy="upload it afterwards")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", remedy="the outputs of several sources lie in a folder")
     if not adapter_named(arguments.into).writes:

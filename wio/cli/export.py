@@ -17,8 +17,10 @@ from wio.cli.arguments import (
     cluster,
     declarations,
     key_values,
+    place,
     source,
 )
+from wio.places import as_called, stands_in, without_secrets
 
 _EXAMPLE = """\
   wio export inception_v4.ckpt --arch inception-v4 -o inception_v4.wio
@@ -33,7 +35,7 @@ def add_parser(commands: Commands) -> None:
         "source", metavar="SRC", help="the file, checkpoint prefix or folder to read; ADAPTER:PATH insists on a format"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT.wio", help="where to write (default: beside SRC, as NAME.wio)"
+        "-o", "--output", type=place, metavar="OUT.wio", help="where to write (default: beside SRC, as NAME.wio)"
     )
     parser.add_argument(
         "--layout",
@@ -71,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     if arguments.json:
-        print_json({"output": str(out if arguments.dry_run else outcome(out)[0]), **plan.as_json()})
+        written = out if arguments.dry_run else outcome(out)[0]
+        print_json({"output": as_called(without_secrets(str(written))), **plan.as_json()})
     elif arguments.dry_run:
         print_plan(plan)
     if arguments.dry_run:
@@ -86,5 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _beside(path: Path) -> Path:
+    """Beside the source; of one that lies elsewhere, in the current folder."""
+    if stands_in(path):
+        path = Path(path.name)
     name = path.name.removesuffix(".index") or path.parent.name
     return path.with_name(f"{name}.wio") if path.name else Path(f"{name}.wio")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from wio.cli.arguments import (
     Commands,
@@ -18,8 +17,10 @@ from wio.cli.arguments import (
     cluster,
     declarations,
     key_values,
+    place,
     source,
 )
+from wio.places import without_secrets
 
 _EXAMPLE = """\
   wio import model.wio --into keras-theano --dry-run
@@ -41,7 +42,7 @@ def add_parser(commands: Commands) -> None:
 def add_port_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of import and convert, which differ in what they are given."""
     parser.add_argument("--into", required=True, metavar="ADAPTER", help="the format to write (wio adapters)")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write")
+    parser.add_argument("-o", "--output", type=place, metavar="OUT", help="where to write")
     parser.add_argument(
         "--template", metavar="FILE", help="an existing file of the target's format whose weights are replaced"
     )
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None and not arguments.dry_run:
         raise UsageError("where to? -o OUT is missing", remedy="or --dry-run to see the plan only")
     adapter, path = source(arguments.source, arguments.source_adapter)
-    with Progress(f"writing {arguments.output}") as progress:
+    with Progress(f"writing {without_secrets(str(arguments.output))}") as progress:
         plan = import_into(
             path,
             arguments.output,

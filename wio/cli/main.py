@@ -12,6 +12,7 @@ from importlib import import_module
 
 from wio import __version__
 from wio.errors import WioError, legible
+from wio.places import leave
 
 DONE, DIFFERENT, TROUBLE = 0, 1, 2
 # Each command and its module, which is imported when the command runs or is listed.
@@ -33,6 +34,7 @@ COMMANDS = {
     "pull": "wio.cli.pull",
     "registry": "wio.cli.registry",
     "adapters": "wio.cli.adapters",
+    "completion": "wio.cli.completion",
 }
 
 _DESCRIPTION = """\
@@ -87,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{legible(str(error.filename))}: " if error.filename else ""
         with contextlib.suppress(OSError):
             print(f"wio: {where}{error.strerror or error}", file=sys.stderr)
+    finally:
+        leave()
     return TROUBLE
 
 

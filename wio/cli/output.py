@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wio.errors import legible
+from wio.places import here, written_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,11 +39,11 @@ def _escaped(found: re.Match[str]) -> str:
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1].replace("\x7f", r"\u007f")
 
 
-def write_page(path: Path, page: str) -> None:
+def write_page(out: Path | str, page: str) -> None:
     """A report for a browser, whole or not at all."""
     from wio.atomic import atomic_output
 
-    with atomic_output(path) as temporary:
+    with written_to(out) as path, atomic_output(path) as temporary:
         temporary.write_text(page, "utf-8")
     message(f"wrote {path}")
 
@@ -162,10 +163,11 @@ def values_changed(plan: Plan) -> str:
     return f", {len(plan.values)} steps that change values ({inexact} NOT exact)"
 
 
-def outcome(out: Path) -> tuple[Path, str]:
+def outcome(place: Path | str) -> tuple[Path, str]:
     """What an output of this name has become, the file or the index of its shards, and how large it is, in words."""
     from wio.shard_index import FIRST_BYTES, index_path, parse_index
 
+    out = here(place)
     if out.is_file():
         return out, f", {size(out.stat().st_size)}"
     index = index_path(out)

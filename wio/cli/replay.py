@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from wio.cli.arguments import Commands, add_command, add_json, add_options, key_values, source
 
@@ -16,7 +15,7 @@ def add_parser(commands: Commands) -> None:
         commands, "replay", "Make a file again as its receipt says, and compare every tensor by digest.", _EXAMPLE
     )
     parser.add_argument("file", metavar="FILE", help="a file with a receipt (wio inspect --receipt)")
-    parser.add_argument("--source", required=True, type=Path, metavar="SRC", help="what the file was made from")
+    parser.add_argument("--source", required=True, metavar="SRC", help="what the file was made from")
     told = "an option of the target that names a path, of which a receipt has the last part only"
     add_options(parser, "--option", "options", told)
     add_options(parser, "--source-option", "source_options", "the same of the source")
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     adapter, path = source(arguments.file, None)
     found = replay(
         path,
-        arguments.source,
+        source(arguments.source, None)[1],
         adapter=adapter,
         source_options=key_values(arguments.source_options),
         options=key_values(arguments.options),

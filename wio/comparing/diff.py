@@ -15,7 +15,7 @@ from wio.comparing.comparison import CLOSE, EQUAL, SEVERITY, Comparison, Pair, T
 from wio.comparing.matching import match_by_values, with_folds
 from wio.errors import UsageError, WioError
 from wio.gates import join_gates
-from wio.plugins import adapter_named, detect
+from wio.plugins import adapter_named, detect, local
 from wio.port import Declarations, Resolved, resolve
 from wio.roles import NOT_WEIGHTS
 
@@ -139,7 +139,8 @@ def open_sides(
 
     With ``second_unknown`` the architecture and the dialect are those of the first.
     """
-    chosen = [adapter_named(name) if name else detect(Path(path)) for path, name in zip(paths, adapters, strict=True)]
+    found = [local(path, name) for path, name in zip(paths, adapters, strict=True)]
+    chosen = [adapter_named(name) if name else detect(path) for name, path in found]
     readable = [{option.name for option in adapter.options if option.reading} for adapter in chosen]
     mine = [
         adapter.checked({key: value for key, value in options.items() if key in names}, writing=False)
@@ -148,7 +149,7 @@ def open_sides(
     idle = [key for key in options if not any(key in names for names in readable)]
     if idle:
         raise UsageError(f"neither file's adapter has the option {', '.join(map(repr, idle))} for reading")
-    bundles = [adapter.read(Path(path), **given) for adapter, path, given in zip(chosen, paths, mine, strict=True)]
+    bundles = [adapter.read(path, **given) for adapter, (_, path), given in zip(chosen, found, mine, strict=True)]
     globs = [text.partition("=")[0] for text in told.declare] + [*told.only, *told.drop]
     lost = [glob for glob in globs if not any(_some_match(bundle, glob) for bundle in bundles)]
     if lost:

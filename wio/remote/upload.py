@@ -1,0 +1,77 @@
+"""Outputs to URLs: written into a private folder here, then uploaded, what makes them one file or set last."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from wio.errors import UsageError
+from wio.file_set import INDEX, is_name
+from wio.places import call_it, on_leaving, without_secrets
+from wio.remote.fsspec_source import file_system, removed, uploaded
+from wio.remote.limits import pause, retries
+from wio.remote.source import AgainError, RemoteError
+
+_INDEXES = (INDEX, ".index", ".weights.json")
+_staged: dict[str, Path] = {}
+
+
+def staged(url: str) -> Path:
+    """Where the output to a URL is written, the same at each call. UsageError for a place that takes no files."""
+    if url in _staged:
+        return _staged[url]
+    name = url.rstrip("/").rpartition("/")[2]
+    if url.partition("://")[0].lower() in ("http", "https"):
+        raise UsageError(
+            f"{without_secrets(url)}: web servers take no files",
+            remedy="write to s3://, gs://, ... or a local file",
+        )
+    if not is_name(name) or url.endswith("/"):
+        raise UsageError(f"{without_secrets(url)} names no file to write")
+    # What cannot be reached at all is said before any work is done.
+    file_system(url)
+    folder = Path(tempfile.mkdtemp(prefix="wio-"))
+
+    def discard() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        _staged.pop(url, None)
+
+    on_leaving(discard)
+    call_it(folder, without_secrets(url).rpartition("/")[0])
+    _staged[url] = folder / name
+    return folder / name
+
+
+def upload(url: str) -> None:
+    """Everything that was written for a URL. RemoteError for what does not arrive; the index has not changed then."""
+    out = _staged[url]
+    place = url.rpartition("/")[0]
+    files = [path for path in out.parent.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: (_rank(path, out), path)):
+        name = path.relative_to(out.parent).as_posix()
+        _again(path, lambda path=path, name=name: uploaded(f"{place}/{name}", path))  # type: ignore[misc]
+    if out.with_name(out.name + INDEX) in files and out not in files:
+        # As on a disk: a single file of that name would hide the set.
+        _again(out, lambda: removed(url))
+
+
+def _rank(path: Path, out: Path) -> int:
+    """Data first; then the file that was named, which may name them; then indexes, and what points to those."""
+    if path.name == "checkpoint":
+        return 3
+    return 2 if path.name.endswith(_INDEXES) else int(path == out)
+
+
+def _again(path: Path, act: Callable[[], None]) -> None:
+    attempt = 0
+    while True:
+        try:
+            return act()
+        except AgainError as error:
+            attempt += 1
+            if attempt > retries():
+                told = f"{path}: was not uploaded: {error.message}"
+                raise RemoteError(told, remedy="what is there under the name of the index is the old one") from None
+            pause(attempt - 1, error.after)

@@ -6,7 +6,7 @@ JOBS ?= 2
 ENV := .venv
 PIP := -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help demo test test-core test-judged test-browser test-corpus lint types wheel audit lock goldens bench clean
+.PHONY: help demo test test-core test-judged test-browser test-servers test-corpus lint types wheel audit lock goldens bench clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -39,6 +39,9 @@ test-browser: $(ENV)/browser/done ## the pages that wio writes, in headless Chro
 	@command -v node >/dev/null || { echo "node is missing: apt-get install nodejs"; exit 2; }
 	node --test viewer/tests/vectors.test.js
 	$(ENV)/browser/bin/python -m pytest tests/browser $(ARGS)
+
+test-servers: $(ENV)/servers/done ## the tests against real servers on loopback, which must be installed (nginx-light)
+	$(ENV)/servers/bin/python -m pytest tests/servers $(ARGS)
 
 test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: make test-corpus DATA=folder
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
@@ -103,6 +106,11 @@ $(ENV)/browser/done: pyproject.toml requirements/core.txt requirements/browser.t
 	@echo "setting up an environment for tests in a browser in $(ENV)/browser"
 	@$(PYTHON) -m venv --clear $(ENV)/browser && $(ENV)/browser/bin/python $(PIP) -r requirements/browser.txt \
 		&& $(ENV)/browser/bin/python $(PIP) -e . && touch $@
+
+$(ENV)/servers/done: pyproject.toml requirements/core.txt requirements/servers.txt
+	@echo "setting up an environment for tests against servers in $(ENV)/servers"
+	@$(PYTHON) -m venv --clear $(ENV)/servers && $(ENV)/servers/bin/python $(PIP) -r requirements/servers.txt \
+		&& $(ENV)/servers/bin/python $(PIP) -e . && touch $@
 
 $(ENV)/bench/done: pyproject.toml requirements/bench.txt
 	@echo "setting up wio and its peers in $(ENV)/bench (minutes, once)"

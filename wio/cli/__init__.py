@@ -16,6 +16,7 @@ def program() -> NoReturn:
     gc.set_threshold(200_000, 50, 50)
     from wio.cli.main import main
     from wio.mapping import end_with_a_message_when_a_file_shrinks
+    from wio.places import leave
 
     end_with_a_message_when_a_file_shrinks()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -25,6 +26,8 @@ def program() -> NoReturn:
         code = main()
     except SystemExit as leaving:  # argparse: help, or a usage error already printed
         code = leaving.code if isinstance(leaving.code, int) else 2
+    finally:
+        leave()
     sys.stdout.flush()
     sys.stderr.flush()
     # Outputs are written and synced by now. Taking the interpreter apart would add a tenth to an export of 172 MB.

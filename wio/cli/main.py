@@ -12,7 +12,6 @@ from importlib import import_module
 
 from wio import __version__
 from wio.errors import WioError, legible
-from wio.places import leave
 
 DONE, DIFFERENT, TROUBLE = 0, 1, 2
 # Each command and its module, which is imported when the command runs or is listed.
@@ -85,8 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("wio: there is not enough memory for this; nothing was changed", file=sys.stderr)
     except OSError as error:
         print(f"wio: {legible(str(error.filename or 'a file'))}: {error.strerror or error}", file=sys.stderr)
-    finally:
-        leave()
     return TROUBLE
 
 

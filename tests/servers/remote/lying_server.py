@@ -24,7 +24,7 @@ class LyingServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 with lying._lock:
                     lying.requests += 1
                     number = lying.requests

@@ -38,7 +38,9 @@ ERRORS = {
 
 @pytest.mark.parametrize("after", [1, 2])
 @pytest.mark.parametrize("lie", ERRORS)
-def test_a_lie_is_an_error(lie: str, after: int, liar: LyingServer, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lie_is_an_error(
+    lie: str, after: int, liar: LyingServer, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WIO_REMOTE_TIMEOUT", "2")
     monkeypatch.setenv("WIO_REMOTE_RETRIES", "1")
     liar.content, liar.lie, liar.after = content, lie, after

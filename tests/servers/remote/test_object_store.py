@@ -53,7 +53,9 @@ def test_outputs_are_those_that_would_be_written_here(there: S3, written: Path, 
         assert f"wrote {place}/{name}" in told
         stored = {path.rpartition("/")[2]: store.cat_file(path) for path in store.ls(place, detail=False)}
         assert stored == {path.name: path.read_bytes() for path in here.iterdir()}
-    assert "equal" in run("diff", f"{PLACE}/set_wio/set.wio", tmp_path / "net_wio" / "net.wio", **there.environment).stdout
+    assert (
+        "equal" in run("diff", f"{PLACE}/set_wio/set.wio", tmp_path / "net_wio" / "net.wio", **there.environment).stdout
+    )
 
 
 def test_the_index_comes_last_and_the_file_that_would_hide_it_goes(there: S3, written: Path, run: Run) -> None:
@@ -63,7 +65,7 @@ def test_the_index_comes_last_and_the_file_that_would_hide_it_goes(there: S3, wr
     found = store.ls(f"{PLACE}/order", detail=True)
     times = {info["name"].rpartition("/")[2]: info["LastModified"] for info in found}
     assert "net.wio" not in times and len(times) == 6
-    assert max(times, key=lambda name: times[name]) == "net.wio.index.json"
+    assert max(times.values()) == times["net.wio.index.json"]
 
 
 def test_nothing_is_uploaded_if_writing_fails(there: S3, run: Run) -> None:

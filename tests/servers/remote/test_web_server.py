@@ -34,7 +34,9 @@ def test_listing_sends_less_than_a_hundredth(name: str, there: Nginx, written: P
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_tensor_sends_little_more_than_itself(name: str, there: Nginx, written: Path, run: Run, tmp_path: Path) -> None:
+def test_one_tensor_sends_little_more_than_itself(
+    name: str, there: Nginx, written: Path, run: Run, tmp_path: Path
+) -> None:
     out = tmp_path / "one.wio"
     with there.counted() as traffic:
         run("export", f"{there.url}/weights/{name}", "--only", "fc13/kernel", "-o", out)
@@ -68,7 +70,9 @@ def test_a_login_opens_what_is_locked_and_is_never_shown(there: Nginx, run: Run,
     host = there.url.removeprefix("http://")
     refused = run("inspect", f"http://name:wrong@{host}/locked/weights/net.wio?sig=hidden", code=2).stderr
     assert "401" in refused and "wrong" not in refused and "hidden" not in refused
-    told = run("export", f"http://name:secret@{host}/locked/weights/net.wio?sig=hidden", "--only", "small/*", "-o", "x.wio")
+    told = run(
+        "export", f"http://name:secret@{host}/locked/weights/net.wio?sig=hidden", "--only", "small/*", "-o", "x.wio"
+    )
     receipt = run("inspect", "x.wio", "--receipt").stdout
     assert '"net.wio"' in receipt
     for text in (told.stdout, told.stderr, receipt):
@@ -82,7 +86,9 @@ def test_what_is_not_there(there: Nginx, run: Run) -> None:
 
 def test_nothing_outside_the_folder_is_asked_for(there: Nginx, run: Run, tmp_path: Path) -> None:
     index = there.folder / "weights" / "odd.safetensors.index.json"
-    index.write_text('{"metadata": {}, "weight_map": {"a": "../secret.safetensors", "b": "/secret.safetensors", "c": "x/../../secret.safetensors"}}')
+    index.write_text(
+        '{"metadata": {}, "weight_map": {"a": "../secret.safetensors", "b": "/secret.safetensors", "c": "x/../../secret.safetensors"}}'
+    )
     (there.folder / "secret.safetensors").write_bytes((there.folder / "weights" / "net.safetensors").read_bytes())
     with there.counted() as traffic:
         told = run("inspect", f"{there.url}/weights/odd.safetensors.index.json", code=2).stderr

@@ -124,7 +124,9 @@ def test_a_set_replaces_a_single_file_and_its_index_comes_last(
     assert list(wio.open("memory://there/net.wio")) == list(network())
 
 
-def test_the_command_line(memory: fsspec.AbstractFileSystem, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line(
+    memory: fsspec.AbstractFileSystem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wio.save(network(), "memory://there/net.wio")
     assert main(["export", "wio:memory://there/net.wio", "--only", "conv/*", "-o", "memory://out/some.wio"]) == 0
     assert "wrote memory://out/some.wio: 2 tensors" in capsys.readouterr().err

@@ -51,7 +51,7 @@ test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: mak
 	@test -d "$(DATA)" || { echo "make test-corpus DATA=folder: the folder with the third parties' files is missing"; exit 2; }
 	$(JUDGES) WIO_CORPUS="$(abspath $(DATA))" $(ENV)/test/bin/python -m pytest tests/corpus $(ARGS)
 
-test-servers: $(ENV)/servers/done ## tests against real servers and engines on loopback: an OCI registry, a Dask scheduler and its workers
+test-servers: $(ENV)/servers/done ## tests against real servers and engines on loopback: nginx, S3, an OCI registry, Dask
 	$(ENV)/servers/bin/python -m pytest tests/servers $(ARGS)
 
 JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \

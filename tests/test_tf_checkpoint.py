@@ -300,7 +300,7 @@ def test_saved_model(tf: Any, tmp_path: Path) -> None:
 def test_listing_reads_the_index_alone(tf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_v2(tf, tmp_path / "m", {"x": np.float32([1, 2])})
     opened: list[str] = []
-    monkeypatch.setattr(_tf_v2, "MappedFile", lambda path: opened.append(path.name) or MappedFile(path))
+    monkeypatch.setattr(_tf_v2, "MappedFile", lambda path, **how: opened.append(path.name) or MappedFile(path, **how))
     bundle = read(tmp_path / "m")
     assert (bundle["x"].dtype.name, bundle["x"].shape, bundle["x"].nbytes) == ("float32", (2,), 8)
     assert not opened

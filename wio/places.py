@@ -61,9 +61,9 @@ def here(out: Path | str) -> Path:
     """Where the output to a path or a URL was written on this machine."""
     if not is_url(out):
         return Path(out)
-    from wio.remote.upload import staged
+    from wio.remote.upload import staged_before
 
-    return staged(str(out))
+    return staged_before(str(out))
 
 
 def on_leaving(clear: Callable[[], None]) -> None:

@@ -18,6 +18,7 @@ def program() -> NoReturn:
     from wio.cli.main import TROUBLE, main
     from wio.cli.signals import end_cleanly
     from wio.mapping import end_with_a_message_when_a_file_shrinks
+    from wio.places import leave
 
     _open_standard_streams()
     end_cleanly()
@@ -29,6 +30,8 @@ def program() -> NoReturn:
         code = main()
     except SystemExit as leaving:  # argparse: help, or a usage error already printed
         code = leaving.code if isinstance(leaving.code, int) else TROUBLE
+    finally:
+        leave()
     try:
         sys.stdout.flush()
     except OSError:

@@ -12,7 +12,6 @@ from importlib import import_module
 
 from wio import __version__
 from wio.errors import WioError, legible
-from wio.places import leave
 
 DONE, DIFFERENT, TROUBLE = 0, 1, 2
 # Each command and its module, which is imported when the command runs or is listed.
@@ -89,8 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{legible(str(error.filename))}: " if error.filename else ""
         with contextlib.suppress(OSError):
             print(f"wio: {where}{error.strerror or error}", file=sys.stderr)
-    finally:
-        leave()
     return TROUBLE
 
 

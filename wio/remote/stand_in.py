@@ -60,7 +60,7 @@ class StandIn:
         room = shutil.disk_usage(self.path.parent).free
         if self._entry.size - self.path.stat().st_blocks * 512 > room:
             raise WioError(
-                f"{self.path}: its {self._entry.size} bytes do not fit on the disk for temporary files ({room} are free)",
+                f"{self.path}: its {self._entry.size} bytes do not fit on the disk for temporary files ({room} free)",
                 remedy="TMPDIR names another folder",
             )
         self.fetch(0, self._entry.size, progress)

@@ -19,9 +19,10 @@ _staged: dict[str, Path] = {}
 
 
 def staged(url: str) -> Path:
-    """Where the output to a URL is written, the same at each call. UsageError for a place that takes no files."""
+    """A new folder's path for the output to a URL. UsageError for a place that takes no files."""
     if url in _staged:
-        return _staged[url]
+        # What was uploaded before is not uploaded again.
+        shutil.rmtree(_staged.pop(url).parent, ignore_errors=True)
     name = url.rstrip("/").rpartition("/")[2]
     if url.partition("://")[0].lower() in ("http", "https"):
         raise UsageError(
@@ -34,14 +35,15 @@ def staged(url: str) -> Path:
     file_system(url)
     folder = Path(tempfile.mkdtemp(prefix="wio-"))
 
-    def discard() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        _staged.pop(url, None)
-
-    on_leaving(discard)
+    on_leaving(lambda: shutil.rmtree(folder, ignore_errors=True))
     call_it(folder, without_secrets(url).rpartition("/")[0])
     _staged[url] = folder / name
     return folder / name
+
+
+def staged_before(url: str) -> Path:
+    """Where the output to a URL was written last."""
+    return _staged[url]
 
 
 def upload(url: str) -> None:

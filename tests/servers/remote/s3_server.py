@@ -43,7 +43,7 @@ class S3:
 
         return s3fs.S3FileSystem(
             endpoint_url=f"http://127.0.0.1:{self.direct}", key="name", secret="secret", use_listings_cache=False,
-            skip_instance_cache=True, client_kwargs={"region_name": "us-east-1"},
+            skip_instance_cache=True,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Names that stand twice, or differ in their case only: refused before anything is written, or two tensors to the end."""
+"""Names that stand twice, or differ in case only: refused before anything is written, or two tensors to the end."""
 
 from __future__ import annotations
 

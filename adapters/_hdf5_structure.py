@@ -386,14 +386,20 @@ class _Names:
 
     def __init__(self, data: bytes) -> None:
         self._data, self._last = data, data.rfind(b"\0")
+        self._taken: set[bytes] = set()
 
     def end_of(self, offset: int) -> None:
         if offset > self._last:
             raise FormatError(f"a name at byte {offset} of its heap does not end")
 
     def name(self, offset: int) -> str:
+        """The name of one more entry of the group: libhdf5 would find either of two that are the same."""
         self.end_of(offset)
-        return _text_of(self._data[offset : self._data.index(b"\0", offset)])
+        found = self._data[offset : self._data.index(b"\0", offset)]
+        if found in self._taken:
+            raise FormatError(f"two of its entries are named {printable(_text_of(found))!r}")
+        self._taken.add(found)
+        return _text_of(found)
 
 
 def _text_of(name: bytes) -> str:

@@ -1,10 +1,10 @@
 """Hostile files, and the one thing that may become of each: the same values, or one message, exit 2 and no output.
 
 A seed is an intact file, or several that are read together. A case is what a stranger made of it. ``survives`` gives
-every case to ``wio inspect --digests`` and ``wio export`` in this process, held to memory and time; ``measured`` gives
-one to a process of its own and looks at what that took. Of many cases that are alike a part is tried, evenly chosen, and
-all of them with ``WIO_HOSTILE_ALL=1`` in the environment. With ``WIO_HOSTILE_COUNTS=FILE`` each call adds a line to that
-file, and ``python tests/hostile.py FILE`` counts them.
+cases to ``wio inspect --digests`` and ``wio export`` in this process, held to memory and time; ``measured`` gives one
+to a process of its own and looks at what that took. Of many cases that are alike some are tried, evenly chosen, and
+all of them with ``WIO_HOSTILE_ALL=1`` in the environment. With ``WIO_HOSTILE_COUNTS=FILE`` each call adds a line to
+that file, and ``python tests/hostile.py FILE`` counts them.
 """
 
 from __future__ import annotations

@@ -24,9 +24,13 @@ class PickledDtype(Built):
     order: str = "<"
 
     def build(self, state: Any) -> None:
-        order = _latin1(state[1]) if type(state) is tuple and len(state) >= 8 else None
+        # descriptor.c, arraydescr_setstate: versions 3 and 4, the latter with metadata as the ninth field.
+        known = type(state) is tuple and len(state) in (8, 9) and type(state[0]) is int and state[0] in (3, 4)
+        order = _latin1(state[1]) if known else None
         if order not in ("<", ">", "|", "=") or any(field is not None for field in state[2:5]):
-            raise FormatError("a dtype with fields or without a byte order: structured arrays are not read")
+            raise FormatError(
+                "a dtype with fields, without a byte order or of another version: structured arrays are not read"
+            )
         self.order = order
 
 
@@ -102,6 +106,9 @@ def _dtype(arguments: tuple[Any, ...]) -> PickledDtype:
 def _reconstruct(arguments: tuple[Any, ...]) -> PickledArray:
     if len(arguments) != 3 or arguments[0] is not _NDARRAY:
         raise FormatError("an array that is reconstructed as something else than numpy.ndarray: refused")
+    # What it is before its state: always an empty array of bytes.
+    if arguments[1] != (0,) or _latin1(arguments[2]) != "b":
+        raise FormatError("an array that is not reconstructed from shape (0,) and dtype 'b', as NumPy writes it")
     return PickledArray()
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 STORED, DEFLATED = 0, 8
 _LOCAL_HEADER = 30
+# The end of the central directory (4.3.16): its size without the comment, where it says how many members there are,
+# and what it says there if only the zip64 record does (4.4.22).
+_END, _COUNT, _COUNT_ELSEWHERE = 22, 10, 0xFFFF
 # Deflate spends at least one bit on 258 bytes, less its block headers (zlib's own documentation: 1032:1).
 _MOST_DEFLATE = 1032
 # Above this size, what shrinks more than that many times is taken for a bomb: trained weights do not.
@@ -114,8 +117,9 @@ class ZipArchive:
         name = f"{self}: {printable(info.orig_filename)}"
         if "\0" in info.orig_filename or info.filename.startswith("/") or ".." in info.filename.split("/"):
             raise FormatError(f"{name}: is no name of a member: it leaves the archive")
-        if info.flag_bits & 0x1:
-            raise FormatError(f"{name}: is encrypted")
+        # Encrypted, patched data, strongly encrypted (APPNOTE 4.4.4, bits 0, 5 and 6).
+        if info.flag_bits & 0x61:
+            raise FormatError(f"{name}: is encrypted or patched")
         if info.compress_type not in (STORED, DEFLATED):
             raise FormatError(
                 f"{name}: compression method {info.compress_type} is not supported", remedy="save it uncompressed"
@@ -168,13 +172,19 @@ def directory_of(path: Path, what: str) -> list[zipfile.ZipInfo]:
 
     try:
         with _Directory(path) as file, zipfile.ZipFile(file) as archive:
-            return archive.infolist()
+            infos = archive.infolist()
+            file.seek(_COUNT - _END - len(archive.comment), io.SEEK_END)
+            count = int.from_bytes(file.read(2), "little")
     except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, ValueError, NotImplementedError, OverflowError) as error:
         raise FormatError(f"{what}: not a sound zip archive: {printable(str(error))}") from None
     except struct.error as error:
         raise FormatError(f"{what}: not a sound zip archive: its directory is damaged: {error}") from None
     except FormatError as error:
         raise FormatError(f"{what}: {error.message}") from None
+    # An entry whose lengths are wrong swallows those after it.
+    if count not in (len(infos), _COUNT_ELSEWHERE):
+        raise FormatError(f"{what}: not a sound zip archive: {len(infos)} members where its end says {count}")
+    return infos
 
 
 def member_names(path: Path) -> list[str] | None:

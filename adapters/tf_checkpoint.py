@@ -98,6 +98,12 @@ class TFCheckpoint(Adapter):
             if not first and len(tables) > 1:
                 raise FormatError(f"{table.file}: an index of a V2 checkpoint, not a shard of a V1 one")
         if is_v1(tables[0]):
+            # checkpoint_reader.cc: a prefix beside which there is PREFIX.index is V2, whatever that holds.
+            if found.tables[0].name == path.name + INDEX:
+                raise FormatError(
+                    f"{tables[0].file}: a V1 checkpoint under the name of the index of a V2 one",
+                    remedy="name the file itself, or rename it",
+                )
             return read_v1(tables)
         if not found.tables[0].name.endswith(INDEX):
             raise FormatError(

@@ -48,9 +48,9 @@ class Reader:
 
     ``read`` reads everything that there is, and raises WioError for what it refuses; ``judge`` gives what the format's
     own library reads, or raises RefusedError. ``seeds`` are small valid inputs, none larger than ``largest`` bytes.
-    ``strict``: what the library refuses wio must refuse too; PyTorch also gives up over storages that no tensor uses,
-    over records of the archive that hold none, and over every protocol of pickles but the second. ``partly``: the judge
-    does not look at all that wio reads.
+    ``strict``: what the library refuses wio must refuse too. PyTorch also gives up over storages that no tensor uses,
+    over tensors that another of the same name replaces, over records of the archive that hold none, and over opcodes
+    that pickles of protocol 2 do not need. ``partly``: the judge does not look at all that wio reads.
     """
 
     name: str

@@ -1,5 +1,8 @@
 """Runs fuzzers, in the folder tests: ``python -m fuzz.run --minutes 20 [--at-once 2] [READER ...]``.
 
+``--runs 500`` instead of minutes: so many inputs of each reader, drawn from one seed, and from nothing that an earlier
+run left behind; what it finds does not depend on how fast the machine is.
+
 Every reader gets a process of its own, coverage-guided by atheris (libFuzzer). What it finds is kept: one input for
 each cause goes into ``corpus/READER``, where ordinary tests replay it; inputs that reach new code go into ``--work``,
 for the next run to begin with. A reader whose process dies (a crash in C, or no answer in time) is started again for
@@ -16,6 +19,9 @@ import os
 import pkgutil
 import random
 import re
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,9 +33,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 # A judge that has TensorFlow or PyTorch in its process needs their gigabyte beside what an input may take.
-# Time is judged by the CPU seconds of each input; this only ends what would never end, on a machine however busy.
-_LIMITS = ("-timeout=120", "-rss_limit_mb=4096", "-malloc_limit_mb=512", "-print_final_stats=1", "-verbosity=1")
+# libFuzzer's own limits of time are off: they go by the clock, which a busy machine runs past.
+_LIMITS = (
+    *("-timeout=0", "-report_slow_units=1000000", "-rss_limit_mb=4096", "-malloc_limit_mb=512"),
+    *("-print_final_stats=1", "-verbosity=1"),
+)
+# Of CPU, for one input, its judging included: what takes longer would never end, and its process is ended.
+_HANGS = 120
 _SHORTEST = 2
+_CURRENT = "current"
 
 
 @dataclass
@@ -56,18 +68,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("readers", nargs="*")
     parser.add_argument("--minutes", type=float, default=20, help="for each reader")
+    parser.add_argument("--runs", type=int, default=0, help="inputs of each reader, instead of minutes")
     parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, default=HERE.parent.parent / ".cache" / "fuzz")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        return _fuzz(options.readers[0], options.minutes * 60, options.work)
+        return _fuzz(options.readers[0], options.minutes * 60, options.runs, options.work)
     known = sorted(path.name for path in CORPUS.iterdir())
     if unknown := set(options.readers) - set(known):
         parser.error(f"no reader is called {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.runs:
+        options.work /= "runs"
+        shutil.rmtree(options.work, ignore_errors=True)
     with ThreadPoolExecutor(options.at_once) as pool:
         reports = list(
-            pool.map(lambda name: _run(name, options.minutes * 60, options.work / name), options.readers or known)
+            pool.map(
+                lambda name: _run(name, options.minutes * 60, options.runs, options.work / name),
+                options.readers or known,
+            )
         )
     (options.work / "report.json").write_text(json.dumps([asdict(each) for each in reports], indent=1))
     found = sum(len(each.findings) for each in reports)
@@ -78,8 +97,8 @@ def main() -> int:
 # --- the process that starts the fuzzers
 
 
-def _run(name: str, seconds: float, work: Path) -> Report:
-    """Fuzzes one reader for that long, begun anew as often as its process dies."""
+def _run(name: str, seconds: float, runs: int, work: Path) -> Report:
+    """Fuzzes one reader for that long, begun anew as often as its process dies; or for so many runs, begun once."""
     (work / "inputs").mkdir(parents=True, exist_ok=True)
     report = Report(name)
     log = work / "log"
@@ -88,15 +107,22 @@ def _run(name: str, seconds: float, work: Path) -> Report:
     while (left := until - time.monotonic()) > min(_SHORTEST, seconds / 2):
         began = time.monotonic()
         words = [sys.executable, "-m", "fuzz.run", "--one", name, f"--minutes={left / 60}", f"--work={work}"]
+        words.append(f"--runs={runs}")
         with log.open("ab") as file:
-            code = subprocess.run(words, cwd=HERE.parent, stdout=file, stderr=file, check=False).returncode
+            # Sets are in one order, as everything else that a seed does not settle.
+            fixed = {**os.environ, "PYTHONHASHSEED": "0"}
+            code = subprocess.run(words, cwd=HERE.parent, env=fixed, stdout=file, stderr=file, check=False).returncode
         took = time.monotonic() - began
         _count(report, work, log)
         report.seconds += took
         if code == 0:
             break
+        if runs:
+            report.findings.setdefault(f"died, exit {code}", str(log))
         report.restarts += 1
         _crashed(report, work, code)
+        if runs:
+            break
         if took < _SHORTEST and report.restarts > 3:
             report.findings["it does not start"] = str(log)
             break
@@ -118,7 +144,10 @@ def _count(report: Report, work: Path, log: Path) -> None:
 
 
 def _crashed(report: Report, work: Path, code: int) -> None:
-    """Keeps the input over which a process died."""
+    """Keeps the input over which a process died; libFuzzer wrote it, or, where the CPU time ran out, ``once`` did."""
+    current = work / _CURRENT
+    if code == -signal.SIGXCPU:
+        report.findings["hangs"] = _keep(report.reader, current.read_bytes())
     for artefact in sorted(work.glob("died-*")):
         kind = artefact.name.removeprefix("died-").partition("-")[0]
         report.findings[f"{kind}, exit {code}"] = _keep(report.reader, artefact.read_bytes())
@@ -135,7 +164,7 @@ def _keep(reader: str, data: bytes) -> str:
 # --- the process that fuzzes one reader
 
 
-def _fuzz(name: str, seconds: float, work: Path) -> int:
+def _fuzz(name: str, seconds: float, runs: int, work: Path) -> int:
     import atheris
 
     with atheris.instrument_imports(include=["wio"]):
@@ -161,6 +190,8 @@ def _fuzz(name: str, seconds: float, work: Path) -> int:
 
     def once(data: bytes) -> None:
         nonlocal written
+        (work / _CURRENT).write_bytes(data)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + _HANGS, resource.RLIM_INFINITY))
         outcome = examine(reader, data, folder, judged=True)
         counted["executions"] += 1
         counted["accepted"] += outcome.values is not None
@@ -168,7 +199,7 @@ def _fuzz(name: str, seconds: float, work: Path) -> int:
             if key not in findings:
                 findings[key] = _keep(name, data)
                 print(f"FOUND in {name}: {key}: {findings[key]}\n{detail}", file=sys.stderr, flush=True)
-        if time.monotonic() - written > 1 or outcome.wrong:
+        if time.monotonic() - written > 1 or outcome.wrong or counted["executions"] == runs:
             state.write_text(json.dumps({**counted, "findings": findings}))
             written = time.monotonic()
 
@@ -192,7 +223,8 @@ def _fuzz(name: str, seconds: float, work: Path) -> int:
             body = bytes(atheris.Mutate(body, most - 1))
         return (data[:1] + body)[:most]
 
-    words = [f"-max_total_time={max(int(seconds), 1)}", f"-max_len={reader.largest}", f"-artifact_prefix={work}/died-"]
+    length = ["-seed=1", f"-runs={runs}"] if runs else [f"-max_total_time={max(int(seconds), 1)}"]
+    words = [*length, f"-max_len={reader.largest}", f"-artifact_prefix={work}/died-"]
     atheris.Setup(
         [name, *_LIMITS, *words, str(work / "inputs"), str(CORPUS / name), str(seeds)], once, custom_mutator=mutate
     )

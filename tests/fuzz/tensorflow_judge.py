@@ -9,14 +9,18 @@ from __future__ import annotations
 import atexit
 import os
 import pickle
+import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from fuzz.reading import Judged, RefusedError, UnjudgedError
 
+# CPU seconds over one checkpoint, after which it dies as if it had aborted.
+_HANGS = 60
 _process: subprocess.Popen[bytes] | None = None
 
 
@@ -75,6 +79,8 @@ def _serve(answers: BinaryIO) -> None:
     import tensorflow as tf
 
     for line in sys.stdin:
+        # The limit of the process that started this one would count all of its lines together.
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + _HANGS, resource.RLIM_INFINITY))
         answer = pickle.dumps(_values(tf, line.removesuffix("\n")))
         answers.write(len(answer).to_bytes(8, "little") + answer)
         answers.flush()

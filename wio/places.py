@@ -13,8 +13,9 @@ from pathlib import Path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://", re.ASCII)
 # Secrets in a URL: name and password before the host, whatever is behind a question mark.
-_SECRETS = re.compile(r"(?<=://)[^/@\s]*@|\?[^\s'\"<>]*(?=[\s'\"<>]|$)")
-_URLS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
+_SECRETS = re.compile(r"(?<=://)[^/\s]*@|\?.*", re.DOTALL)
+# As they stand in a text, which may put quotes around them.
+_URLS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://(?:[^/\s]*@)?[^\s'\"<>]*")
 # Each folder that stands for another place, and what a person calls that place.
 _folders: dict[str, str] = {}
 _leaving: list[Callable[[], None]] = []
@@ -26,6 +27,8 @@ def is_url(text: object) -> bool:
 
 def without_secrets(text: str) -> str:
     """Text whose URLs keep neither login nor query: signed URLs have their signature there."""
+    if is_url(text) and not re.search(r"\s", text):
+        return _SECRETS.sub("", text)
     return _URLS.sub(lambda found: _SECRETS.sub("", found[0]), text)
 
 

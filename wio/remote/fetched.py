@@ -63,6 +63,8 @@ class Fetched:
         self._head(self.path)
         self._beside(adapters)
         if not self.path.exists() and not self._files:
+            if self._source.refused is not None:
+                raise self._source.refused
             raise RemoteError(f"{self._url}: no such file", remedy="name a file, or a prefix as the adapter has it")
 
     def complete(self) -> None:

@@ -57,6 +57,7 @@ class FsspecSource:
     def __init__(self, url: str) -> None:
         self._system, path = file_system(url)
         self._folder, _, self._name = path.rstrip("/").rpartition("/")
+        self.refused: RemoteError | None = None
         self._noted: dict[str, Entry] = {}
         self._shown = without_secrets(url).rstrip("/").rpartition("/")[0]
 

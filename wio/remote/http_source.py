@@ -70,6 +70,7 @@ class HttpSource:
         self._folder = urlunsplit((parts.scheme.lower(), parts.netloc.rpartition("@")[2], folder, "", ""))
         self._query = f"?{parts.query}" if parts.query else ""
         self._login = None if login is None else (_origin(self._folder), login)
+        self.refused: RemoteError | None = None
         self._idle: dict[Origin, list[http.client.HTTPConnection]] = {}
         self._lock = threading.Lock()
 
@@ -81,6 +82,11 @@ class HttpSource:
         answer = self._asked(name, {"Range": "bytes=0-0"})
         status = answer.response.status
         if status in _MISSING:
+            self._done(answer)
+            return None
+        if status == 403:
+            # Stores that do not let everyone list say so of what is not there.
+            self.refused = self._refused(answer, name)
             self._done(answer)
             return None
         if status == 416 and _EMPTY_RANGE.fullmatch(answer.header("Content-Range")):

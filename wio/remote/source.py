@@ -36,7 +36,9 @@ class Entry:
 
 
 class Source(Protocol):
-    """The folder that a URL lies in."""
+    """The folder that a URL lies in. ``refused`` is what was said of a file that may be there or not."""
+
+    refused: RemoteError | None
 
     def entry(self, name: str) -> Entry | None:
         """The file of that name; None if there is none."""

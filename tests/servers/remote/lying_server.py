@@ -58,6 +58,9 @@ class LyingServer:
             to.send_header("Content-Length", "0")
             to.end_headers()
             return
+        if lie == "forbidden":
+            to.send_error(403)
+            return
         if lie == "unavailable" or (lie == "unavailable at times" and number % 2):
             to.send_response(503)
             to.send_header("Content-Length", "0")

@@ -108,6 +108,13 @@ def test_redirects_have_an_end(liar: LyingServer, run: Run) -> None:
     assert "more than 5 redirects" in run("inspect", f"{liar.url}/net.safetensors", code=2).stderr
 
 
+def test_what_is_forbidden_may_not_be_there(liar: LyingServer, run: Run) -> None:
+    liar.lie, liar.after = "forbidden", 0
+    assert "answers 403" in run("inspect", f"{liar.url}/net.ckpt", code=2).stderr
+    # Its index was asked for too.
+    assert liar.requests > 1
+
+
 def test_nobody_answers(run: Run) -> None:
     told = run("inspect", "http://name:secret@127.0.0.1:9/net.wio", code=2, WIO_REMOTE_RETRIES="1").stderr
     assert "http://127.0.0.1:9/net.wio" in told and "secret" not in told

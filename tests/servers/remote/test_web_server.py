@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -86,9 +87,8 @@ def test_what_is_not_there(there: Nginx, run: Run) -> None:
 
 def test_nothing_outside_the_folder_is_asked_for(there: Nginx, run: Run, tmp_path: Path) -> None:
     index = there.folder / "weights" / "odd.safetensors.index.json"
-    index.write_text(
-        '{"metadata": {}, "weight_map": {"a": "../secret.safetensors", "b": "/secret.safetensors", "c": "x/../../secret.safetensors"}}'
-    )
+    names = ("../secret.safetensors", "/secret.safetensors", "x/../../secret.safetensors")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict(zip("abc", names, strict=True))}))
     (there.folder / "secret.safetensors").write_bytes((there.folder / "weights" / "net.safetensors").read_bytes())
     with there.counted() as traffic:
         told = run("inspect", f"{there.url}/weights/odd.safetensors.index.json", code=2).stderr

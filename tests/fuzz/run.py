@@ -33,8 +33,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 # A judge that has TensorFlow or PyTorch in its process needs their gigabyte beside what an input may take.
-# libFuzzer's own limits of time are as good as off: they go by the clock, which a busy machine runs past. 0 will not do,
-# for atheris takes it for no time at all.
+# libFuzzer's own limits of time are as good as off: they go by the clock, which a busy machine runs past. 0 will not
+# do, for atheris takes it for no time at all.
 _LIMITS = (
     *("-timeout=1000000", "-report_slow_units=1000000", "-rss_limit_mb=4096", "-malloc_limit_mb=512"),
     *("-print_final_stats=1", "-verbosity=1"),

@@ -28,9 +28,10 @@ class PickledDtype(Built):
         known = type(state) is tuple and len(state) in (8, 9) and type(state[0]) is int and state[0] in (3, 4)
         order = _latin1(state[1]) if known else None
         if order not in ("<", ">", "|", "=") or any(field is not None for field in state[2:5]):
-            raise FormatError(
-                "a dtype with fields, without a byte order or of another version: structured arrays are not read"
-            )
+            raise FormatError("a dtype with fields, without byte order, or of another version: not read")
+        # NPY_LIST_PICKLE: NumPy would take the bytes of numbers for a list of objects.
+        if type(state[7]) is not int or (state[7] & 2 and not self.code.startswith("O")):
+            raise FormatError(f"a dtype {self.code!r} with the flags {state[7]!r}")
         self.order = order
 
 

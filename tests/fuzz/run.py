@@ -33,9 +33,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 # A judge that has TensorFlow or PyTorch in its process needs their gigabyte beside what an input may take.
-# libFuzzer's own limits of time are off: they go by the clock, which a busy machine runs past.
+# libFuzzer's own limits of time are as good as off: they go by the clock, which a busy machine runs past. 0 will not
+# do, for atheris takes it for no time at all.
 _LIMITS = (
-    *("-timeout=0", "-report_slow_units=1000000", "-rss_limit_mb=4096", "-malloc_limit_mb=512"),
+    *("-timeout=1000000", "-report_slow_units=1000000", "-rss_limit_mb=4096", "-malloc_limit_mb=512"),
     *("-print_final_stats=1", "-verbosity=1"),
 )
 # Of CPU, for one input, its judging included: what takes longer would never end, and its process is ended.
@@ -200,7 +201,9 @@ def _fuzz(name: str, seconds: float, runs: int, work: Path) -> int:
                 findings[key] = _keep(name, data)
                 print(f"FOUND in {name}: {key}: {findings[key]}\n{detail}", file=sys.stderr, flush=True)
         if time.monotonic() - written > 1 or outcome.wrong or counted["executions"] == runs:
-            state.write_text(json.dumps({**counted, "findings": findings}))
+            # Whole or not at all: the process may die here as anywhere.
+            state.with_suffix(".new").write_text(json.dumps({**counted, "findings": findings}))
+            state.with_suffix(".new").replace(state)
             written = time.monotonic()
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:

@@ -67,7 +67,9 @@ def _values(tf: Any, prefix: str) -> tuple[dict[str, Any], str | None]:
         found: dict[str, Any] = {}
         for name in reader.get_variable_to_shape_map():
             try:
-                found[name] = np.asarray(reader.get_tensor(name))
+                value = reader.get_tensor(name)
+                # As an array of dtype S a string would lose the zeros at its end.
+                found[name] = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
             except (tf.errors.UnimplementedError, TypeError):
                 found[name] = None
         return found, None

@@ -69,6 +69,16 @@ def here(out: Path | str) -> Path:
     return staged_before(str(out))
 
 
+def temporary_folder() -> Path:
+    """A folder until the process leaves: a signal that ends it removes it too, and what a killed one left is swept."""
+    from wio.atomic import staging
+
+    held = contextlib.ExitStack()
+    folder = held.enter_context(staging())
+    on_leaving(held.close)
+    return folder
+
+
 def on_leaving(clear: Callable[[], None]) -> None:
     """What is to be done once, when the process leaves."""
     if not _leaving:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg")
 _LONGEST_TITLE = 90
 _INK, _FAINT, _BAR = "#222222", "#888888", "#2166ac"
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "wio",
     "svg.fonttype": "none",
     "font.family": "sans-serif",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from wio.adapter import Adapter
 from wio.errors import UsageError
 from wio.file_set import is_name
-from wio.places import call_it, on_leaving, without_secrets
+from wio.places import call_it, on_leaving, temporary_folder, without_secrets
 from wio.remote.fsspec_source import FsspecSource
 from wio.remote.http_source import HttpSource
 from wio.remote.source import Entry, RemoteError, Source
@@ -41,11 +39,11 @@ class Fetched:
                 f"{without_secrets(url)} names no file", remedy="name the file, or the prefix of its files"
             )
         self._url = without_secrets(url)
-        folder = Path(tempfile.mkdtemp(prefix="wio-"))
+        folder = temporary_folder()
         self.path = folder / name
         self._files: dict[Path, StandIn] = {}
         self._asked: set[str] = set()
-        on_leaving(self.discard)
+        on_leaving(self.close)
         call_it(folder, self._url.rstrip("/").rpartition("/")[0])
         listed = again(self.path, self._source.listed)
         for entry in (listed or {}).values():
@@ -53,10 +51,9 @@ class Fetched:
         self._lists = listed is not None
         self._ask(name)
 
-    def discard(self) -> None:
+    def close(self) -> None:
         for file in self._files.values():
             file.close()
-        shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def begin(self, adapters: Sequence[Adapter]) -> None:
         """What these adapters need to recognise it: its first and last bytes, and the files beside that they name."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from wio.errors import UsageError
 from wio.file_set import INDEX, is_name
-from wio.places import call_it, on_leaving, without_secrets
+from wio.places import call_it, temporary_folder, without_secrets
 from wio.remote.fsspec_source import file_system, removed, uploaded
 from wio.remote.limits import pause, retries
 from wio.remote.source import AgainError, RemoteError
@@ -33,9 +32,7 @@ def staged(url: str) -> Path:
         raise UsageError(f"{without_secrets(url)} names no file to write")
     # What cannot be reached at all is said before any work is done.
     file_system(url)
-    folder = Path(tempfile.mkdtemp(prefix="wio-"))
-
-    on_leaving(lambda: shutil.rmtree(folder, ignore_errors=True))
+    folder = temporary_folder()
     call_it(folder, without_secrets(url).rpartition("/")[0])
     _staged[url] = folder / name
     return folder / name

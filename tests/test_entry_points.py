@@ -43,7 +43,7 @@ def metadata_folder(site: Path, folder: str, name: str, points: str) -> None:
 
 
 def test_the_file_is_read_as_the_specification_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    points = "# first\n[other]\na = b:c\n\n[ wio.test ]\n# more\nplain=os\n  spaced = os.path : join  [extra]\n"
+    points = "# first\n[other]\na = b:c\n\n[wio.test]\n# more\nplain=os\n  spaced = os.path : join  [extra]\n"
     points += "[wio.testing]\nx = y\n"
     metadata_folder(tmp_path / "first", "some.thing-1.2.dist-info", "some.thing", points)
     metadata_folder(tmp_path / "second", "Some_Thing-0.1.dist-info", "Some_Thing", "[wio.test]\nold = old\n")

@@ -89,7 +89,7 @@ def _of_group(text: str, group: str) -> Iterator[tuple[str, str]]:
     section = None
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
-            section = line.strip("[]").strip()
+            section = line.strip("[]")
         elif section == group and line and line[0] != "#":
             name, _, value = line.partition("=")
             yield name.strip(), value.strip()

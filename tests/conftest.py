@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -20,6 +21,10 @@ settings.load_profile("wio")
 sys.path.insert(0, str(TESTS / "judges"))
 # What whoever runs the tests has added is not what is tested.
 os.environ["XDG_DATA_HOME"] = str(TESTS / "of nobody")
+# Whoever runs the tests in the background (nohup, a shell's &) has signals ignored, and wio leaves them so.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 CORE = "not judged"
 
 

@@ -72,6 +72,11 @@ def _values(tf: Any, prefix: str) -> tuple[dict[str, Any], str | None]:
                 found[name] = np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
             except (tf.errors.UnimplementedError, TypeError):
                 found[name] = None
+            except Exception as error:
+                # It joins no slices of some types, uint16 among them.
+                if "not supported" not in str(error):
+                    raise
+                found[name] = None
         return found, None
     except Exception as error:  # whatever it raises, it does not read the file
         return {}, str(error) or repr(error)

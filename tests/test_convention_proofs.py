@@ -50,7 +50,7 @@ ROWS = [
 
 
 def test_every_adapter_with_a_convention_has_a_judge() -> None:
-    own = [each.adapter for each in found_adapters() if each.adapter and each.origin.startswith("wio ")]
+    own = [each.adapter for each in found_adapters() if each.adapter and each.package.name == "wio"]
     stating = {adapter.name for adapter in own if adapter.convention().layouts}
     # The layouts of a .wio file are the neutral ones.
     assert stating == {*LIVE, "keras-tf", "keras-theano", "wio"}

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wio.adapters._hdf5_newer import oldest
-from wio.adapters._hdf5_structure import NewerError, check_structure
 from wio.adapters._mapped_files import BufferFile, MappedFile
 from wio.dtypes import DType, dtype_of
 from wio.errors import FormatError, printable
@@ -50,6 +48,9 @@ class H5File:
     def _open(self, path: Path, data: memoryview, member: str | None = None) -> None:
         """Opens a file, or the member of an archive as one, once its structure is known to be sound."""
         import h5py
+
+        from wio.adapters._hdf5_newer import oldest
+        from wio.adapters._hdf5_structure import NewerError, check_structure
 
         identity = None if member is not None else _identity(path)
         source: Any = path if member is None else BufferFile(data)

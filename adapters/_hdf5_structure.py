@@ -25,9 +25,9 @@ from wio.adapters._hdf5_messages import (
     fill_value,
     filters,
 )
+from wio.adapters._hdf5_signature import MAGIC
 from wio.errors import FormatError, printable
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 # Above this size, what is declared to be that many times what is stored is taken for a bomb: weights do not shrink so.
 _BOMB_SIZE, _BOMB_RATIO = 64 << 20, 100
 _LARGEST_CHUNK = 64 << 20

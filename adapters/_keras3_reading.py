@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wio.adapters._hdf5_structure import MAGIC
+from wio.adapters._hdf5_signature import MAGIC
 from wio.adapters._keras3_archive import CONFIG, METADATA, WEIGHTS, WEIGHTS_NPZ, Archive, looks_like_keras
 from wio.adapters._keras3_archive import MAGIC as ZIP_MAGIC
 from wio.adapters._keras3_config import CONTAINERS, LAYERS, LAYERS_2_13, Config, Place

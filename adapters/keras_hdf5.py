@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from wio.adapter import Adapter, Convention, Option, Target
 from wio.adapters._hdf5 import H5File
-from wio.adapters._hdf5_structure import MAGIC
+from wio.adapters._hdf5_signature import MAGIC
 from wio.adapters._keras_conventions import CHANNELS_LAST, DATA_FORMATS, VERSIONS, KerasConvention, agreed
 from wio.bundle import Bundle
 from wio.errors import FormatError

@@ -68,7 +68,7 @@ fuzz: $(ENV)/fuzz/done ## the fuzzers: make fuzz MINUTES=20 (for each reader) RE
 	$(FUZZ) --minutes $(MINUTES) --at-once $(JOBS) $(READERS)
 
 fuzz-short: $(ENV)/fuzz/done ## the same few hundred inputs of each fuzzer, as CI runs it
-	$(FUZZ) --runs 400 --at-once $(JOBS)
+	$(FUZZ) --runs 200 --at-once $(JOBS)
 
 lint: $(ENV)/test/done ## ruff, format and rules
 	$(ENV)/test/bin/ruff check .

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._protobuf import FIXED32, FIXED64, LENGTH, VARINT, WireError, fields, signed64, varint
@@ -29,8 +30,7 @@ _WINDOW = 1 << 18
 MOST_PIECES = 10_000
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(Struct, frozen=True):
     """Values that lie together: ``count`` of them from byte ``start``, one every ``stride`` bytes."""
 
     start: int
@@ -38,8 +38,7 @@ class Span:
     stride: int
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(Struct, frozen=True):
     """``legacy`` is (num, channels, height, width) where the file gives the shape so; ``shape`` is then those four."""
 
     dtype: DType

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from wio.adapters._caffe_blobs import Blob, parse_blob
 from wio.adapters._caffe_schema import MESSAGES, Message, decode, one
@@ -26,8 +27,7 @@ _SNIFFED = 400
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,80}")
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """``head`` and ``tail`` are the fields before and after the first blob, blobs left out, byte for byte."""
 
     name: str
@@ -38,8 +38,7 @@ class Layer:
     tail: bytes
 
 
-@dataclass(frozen=True)
-class Net:
+class Net(Struct, frozen=True):
     """``message`` has the network's own fields, without the layers; ``head`` and ``tail`` are their bytes."""
 
     file: MappedFile

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wio.adapters._caffe_schema import Message, one
 
@@ -50,8 +51,7 @@ _KEEPS_SHAPE = frozenset(
 _LARGEST = 1 << 31
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Struct, frozen=True):
     """A layer of a network's definition. ``kernel_axes`` is the rank of its weights where the file has them."""
 
     name: str

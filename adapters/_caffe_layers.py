@@ -7,7 +7,9 @@ scale_layer.cpp, bias_layer.cpp, prelu_layer.cpp, embed_layer.cpp (LayerSetUp of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.adapters._caffe_graph import Axis, Node, Shape, first_axis, flat
 from wio.adapters._caffe_schema import one
@@ -17,8 +19,7 @@ _SPACE = {1: "W", 2: "HW", 3: "DHW"}
 _MAPS = ("CHW", "CW", "CDHW")
 
 
-@dataclass(frozen=True)
-class Meaning:
+class Meaning(Struct, frozen=True):
     """What a blob is. ``rank`` is the number of its axes by its layer's definition, None where that leaves it open."""
 
     short: str

@@ -6,10 +6,12 @@ import base64
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.adapters._caffe_blobs import Blob
 from wio.adapters._caffe_file import Layer, Net, read_net
@@ -114,8 +116,7 @@ _DECIDING: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass
-class _Reading:
+class _Reading(Struct):
     net: Net
     network: _Network
     notes: list[dict[str, str]] = field(default_factory=list)

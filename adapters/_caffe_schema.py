@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wio.adapters._protobuf import FIXED32, FIXED64, LENGTH, VARINT, Buffer, WireError, fields, signed64, text, varint
 
@@ -23,8 +24,7 @@ DEEPEST = 100
 MOST_VALUES = 10_000
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(Struct, frozen=True):
     """``kind`` is ``int``, ``bool``, ``float``, ``string``, ``enum NAME NAME ...`` or the name of a message."""
 
     number: int

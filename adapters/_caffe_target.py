@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from wio.adapter import Convention, Slot, Target
 from wio.adapters._caffe_wire import delimited, integer, single, string

@@ -9,9 +9,10 @@ import base64
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from msgspec import Struct
 
 from wio.adapters._caffe_file import BLOBS, LAYER, V1_BLOBS, V1_LAYER
 from wio.adapters._caffe_wire import begin, delimited, integer, varint
@@ -25,8 +26,7 @@ _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 FIELDS = {"float32": _DATA, "float64": _DOUBLE_DATA}
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct, frozen=True):
     """A layer as metadata keep it: the bytes of its definition around its blobs."""
 
     name: str
@@ -101,8 +101,7 @@ def _layer_size(layer: Record, blobs: list[_Blob], v1: bool) -> int:
     return len(layer.head) + len(layer.tail) + sum(len(begin(field, blob.size)) + blob.size for blob in blobs)
 
 
-@dataclass(frozen=True)
-class _Blob:
+class _Blob(Struct, frozen=True):
     """A blob about to be written: what stands before and after its values, and where they come from."""
 
     before: bytes

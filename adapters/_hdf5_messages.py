@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.errors import FormatError
 
@@ -56,8 +57,7 @@ class Bytes:
         return text
 
 
-@dataclass(frozen=True)
-class Datatype:
+class Datatype(Struct, frozen=True):
     """``texts`` is whether its elements are text of any length, kept in a global heap."""
 
     size: int
@@ -147,8 +147,7 @@ def dataspace(found: Bytes) -> tuple[int, ...] | None:
     return None if version == 2 and kind == 2 else sizes
 
 
-@dataclass(frozen=True)
-class Filters:
+class Filters(Struct, frozen=True):
     """How chunks are packed: the identifiers in the order in which they were applied."""
 
     applied: tuple[int, ...] = ()

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from wio.adapters._hdf5_messages import (
     DEFLATE,
@@ -50,8 +51,7 @@ def check_structure(data: memoryview) -> None:
         raise FormatError(f"it is cut short: {error}") from None
 
 
-@dataclass
-class _Object:
+class _Object(Struct):
     """What the messages of one object header say."""
 
     shape: tuple[int, ...] | None = None

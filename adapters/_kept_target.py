@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle

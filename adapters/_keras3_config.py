@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.adapters._keras3_tree import Tree
 from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel
@@ -28,8 +30,7 @@ _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, Overf
 _LEAVES = {"mean": "moving_mean", "variance": "moving_variance", "table": "embeddings"}
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Struct, frozen=True):
     """A layer's place in the file: ``path`` is the group that has its variables.
 
     ``layer`` names it as Keras's other files do (``block/conv``, ``bi/forward_lstm``); ``weights`` are in saved order,

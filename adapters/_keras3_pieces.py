@@ -8,8 +8,9 @@ functional model made with keras.ops).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from wio.architectures.parameters import PARTS
 from wio.errors import FormatError
@@ -23,8 +24,7 @@ class InexpressibleError(Exception):
     """Keras has nothing that does what a layer says; the message says what."""
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """A layer of Keras's, or an operation of ``keras.ops``: its class, config, inputs and the shape it gives out.
 
     ``layer`` is the layer of the network whose weights it has. ``arguments`` stand behind the inputs of an operation,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from wio.adapters._hdf5 import H5File, plain_place
 from wio.adapters._keras3_archive import Member
@@ -22,15 +23,14 @@ VARS = "vars"
 MAX_DEPTH = 64
 
 
-@dataclass(frozen=True, eq=False)
-class Variable:
+class Variable(Struct, frozen=True, eq=False):
     """One array of the file: ``path`` is where it stands, ``attributes`` those of its dataset."""
 
     path: str
     dtype: DType
     shape: tuple[int, ...]
-    load: Callable[[], Any] = field(repr=False)
-    raw: Callable[[], memoryview] | None = field(repr=False)
+    load: Callable[[], Any]
+    raw: Callable[[], memoryview] | None
     attributes: Mapping[str, Any]
 
     @property
@@ -44,8 +44,7 @@ class Variable:
         return self.path.rpartition("/")[2]
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """Groups in the file's order, each with its attributes, and variables in the order of their numbers."""
 
     groups: Mapping[str, Mapping[str, Any]]

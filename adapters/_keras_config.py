@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention, version_family
 from wio.adapters._keras_layers import (
@@ -29,8 +31,7 @@ MAX_DEPTH = 32
 CONTAINERS = ("Sequential", "Model", "Functional", "Container")
 
 
-@dataclass(frozen=True)
-class DeclaredWeight:
+class DeclaredWeight(Struct, frozen=True):
     """What the config says of one array: its role and layout, and the layer inside the group that has it."""
 
     role: str
@@ -46,8 +47,7 @@ class DeclaredWeight:
         return any(re.search(rf"(?:^|_){re.escape(leaf)}(?:_\d+)?$", last) for leaf in self.leaves)
 
 
-@dataclass(frozen=True)
-class DeclaredLayer:
+class DeclaredLayer(Struct, frozen=True):
     """A top-level layer: its name, class, and arrays in Keras's order; None where the class is not known.
 
     ``recurrent`` has what it says of itself, or of layers inside it, if they are recurrent.

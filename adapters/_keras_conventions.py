@@ -7,7 +7,8 @@ convolves, TensorFlow correlates). Sources: keras 1.2.2, 2.0.5 and 2.2.4 run on 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.adapter import Convention
 from wio.roles import PER_CHANNEL
@@ -56,8 +57,7 @@ def agreed(tables: Sequence[Convention]) -> Convention:
     )
 
 
-@dataclass(frozen=True)
-class KerasConvention:
+class KerasConvention(Struct, frozen=True):
     """The convention of one Keras: ``family`` of VERSIONS, backend ``tensorflow`` or ``theano``, and data format."""
 
     family: str

@@ -7,8 +7,9 @@ Sources: keras 0.3.3 ``models.py`` (``Sequential.save_weights``, ``Graph.save_we
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from wio.adapter import Slot
 from wio.adapters._hdf5 import H5File

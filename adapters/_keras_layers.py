@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wio.adapters._keras_conventions import CHANNELS_FIRST, CHANNELS_LAST, KerasConvention
 from wio.network import TIME, FeatureMap, NetLayer, output_of
@@ -17,8 +18,7 @@ from wio.network import TIME, FeatureMap, NetLayer, output_of
 Config = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(Struct, frozen=True):
     """One array that a layer has: its role, the endings its name may have, and the gate if it holds only one."""
 
     role: str

@@ -6,7 +6,8 @@ Keras 1.2.2 and 2.2.4 on Theano run such models, and Keras 3 does; a model_confi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from wio.adapters._keras_conventions import CHANNELS_FIRST, CHANNELS_LAST, KerasConvention
 from wio.bundle import Tensor

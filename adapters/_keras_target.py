@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.adapter import Slot, Target
 from wio.adapters import _keras_early as early
@@ -44,8 +46,7 @@ _NAMING = {"0.3": 0, "1.2": 1, "2.0": 2, "2.2": 2}
 _NOT_IN_KERAS_1 = ("depthwise",)
 
 
-@dataclass(frozen=True)
-class _Group:
+class _Group(Struct, frozen=True):
     """One layer of the target file and the tensors that go into it, with the names its source stored them under."""
 
     name: str

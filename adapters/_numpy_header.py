@@ -8,8 +8,9 @@ from __future__ import annotations
 import ast
 import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.dtypes import DTYPES, DType
 from wio.errors import FormatError, printable
@@ -33,8 +34,7 @@ _LONG = re.compile(r"(?<=\d)L\b")
 NATIVE = frozenset(_CODES.values())
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """How an array is stored; ``start`` is where its data begin, counted from the magic."""
 
     dtype: DType | None

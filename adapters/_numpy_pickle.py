@@ -7,8 +7,9 @@ Source: NumPy 2.4, ``ndarray.__reduce__`` and ``dtype.__reduce__``: ``_reconstru
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wio.adapters._numpy_header import Stored, checked, is_shape, read_descr
 from wio.adapters._pickle import Built, Constant, Function
@@ -16,8 +17,7 @@ from wio.adapters._pickle_values import ENCODE, Encoded
 from wio.errors import FormatError
 
 
-@dataclass(eq=False)
-class PickledDtype(Built):
+class PickledDtype(Built, Struct, eq=False):
     """``order`` is the byte order that its state gives it."""
 
     code: str
@@ -35,8 +35,7 @@ class PickledDtype(Built):
         self.order = order
 
 
-@dataclass(eq=False)
-class PickledArray(Built):
+class PickledArray(Built, Struct, eq=False):
     """An array: how it is stored and its bytes, or the list of its objects."""
 
     stored: Stored | None = None

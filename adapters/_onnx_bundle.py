@@ -6,8 +6,9 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from wio.adapters._onnx_graph import Declared, Findings, findings_of
 from wio.adapters._onnx_maps import integer, number, string

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._onnx_bundle import bundle_of
@@ -16,8 +17,7 @@ from wio.bundle import Bundle
 from wio.errors import FormatError
 
 
-@dataclass(frozen=True)
-class OpenModel:
+class OpenModel(Struct, frozen=True):
     file: MappedFile
     model: Model
     weights: dict[str, Weight]

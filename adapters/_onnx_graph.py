@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.adapters._onnx_maps import Known, Taken, further_output_of, integers, output_of
 from wio.adapters._onnx_messages import Function, Graph, Model, Node, Value
@@ -28,8 +30,7 @@ _TAKES_SHAPES = frozenset({"Reshape", "Squeeze", "Gather", "Concat"})
 _STILL_A_WEIGHT = frozenset({"Identity", "Cast", "DequantizeLinear", "Transpose"})
 
 
-@dataclass(frozen=True)
-class Declared:
+class Declared(Struct, frozen=True):
     """What the graph says of one weight; ``group`` tells layers apart, ``label`` is the name of the layer's node."""
 
     role: str
@@ -38,8 +39,7 @@ class Declared:
     label: str
 
 
-@dataclass
-class Findings:
+class Findings(Struct):
     """Everything that a walk has found; weights are told apart by their place in the file."""
 
     declared: dict[int, Declared] = field(default_factory=dict)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.adapters._onnx_messages import Node
 from wio.network import TIME, FeatureMap
@@ -103,8 +104,7 @@ def integers(node: Node, name: str, default: list[int] | None = None) -> list[in
     return None if attribute.reference else attribute.integers(8)
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """What a node takes: maps, the shapes of weights, and the values of small integer weights, by input number."""
 
     maps: Sequence[Known]

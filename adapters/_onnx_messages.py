@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sized
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from wio.adapters._protobuf import FIXED32, LENGTH, VARINT, Buffer, WireError, fields, signed32, signed64, text, varint
 
@@ -35,8 +36,7 @@ Path = tuple[Span, ...]
 Fields = dict[int, list[tuple[int, int, int]]]
 
 
-@dataclass(frozen=True, slots=True)
-class TensorRecord:
+class TensorRecord(Struct, frozen=True):
     """TensorProto, its payload unread. ``within``: the fields of the messages around it, and its own."""
 
     name: str  # 8
@@ -49,8 +49,7 @@ class TensorRecord:
     within: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(Struct, frozen=True):
     """AttributeProto; numbers are decoded when asked for. ``reference`` names an attribute of the function around."""
 
     data: Buffer
@@ -97,8 +96,7 @@ class Attribute:
         return [bytes(self.data[start:stop]) for _, start, stop in self.parts.get(number, ())]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """NodeProto."""
 
     inputs: tuple[str, ...]  # 1
@@ -118,8 +116,7 @@ class Value(NamedTuple):
     shape: tuple[int | str | None, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(Struct, frozen=True):
     """GraphProto."""
 
     name: str  # 2
@@ -131,8 +128,7 @@ class Graph:
     values: tuple[Value, ...]  # 13
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(Struct, frozen=True):
     """FunctionProto."""
 
     name: str  # 1
@@ -143,8 +139,7 @@ class Function:
     nodes: tuple[Node, ...]  # 7
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """ModelProto."""
 
     ir_version: int  # 1

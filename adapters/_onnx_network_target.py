@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from wio.adapter import Convention, Slot, Target
 from wio.adapters._onnx_convention import CONVENTION

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from wio.adapter import Convention, Slot, Target
 from wio.adapters._onnx_convention import CONVENTION, spelled

@@ -7,8 +7,9 @@ messages around it are written anew where they change. External data stay extern
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from wio.adapters import _onnx_writer as writer
 from wio.adapters._onnx_file import OpenModel, open_model
@@ -28,8 +29,7 @@ _WHERE = frozenset({13, 14})
 _WORTH_MOVING = 1024
 
 
-@dataclass(frozen=True)
-class Edit:
+class Edit(Struct, frozen=True):
     """One field of the model, found by the spans of the messages around it, and what its payload becomes."""
 
     within: tuple[Span, ...]

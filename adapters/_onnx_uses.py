@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from wio.adapters._onnx_maps import SPATIAL, Known, integer, integers, number, string
 from wio.adapters._onnx_messages import Node
@@ -18,8 +19,7 @@ from wio.layout import Layout
 from wio.network import TIME, FeatureMap
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A weight as a node sees it: axis i of what it sees is axis ``order[i]`` of what is stored."""
 
     weight: Weight

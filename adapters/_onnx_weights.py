@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.adapters._onnx_messages import MOST_TENSORS, Attribute, Function, Graph, Model, Node, TensorRecord
 from wio.adapters._onnx_values import Values
@@ -28,8 +29,7 @@ NUMBERS = {
 _SINGLE = frozenset({2, 3, 4})
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Weight:
+class Weight(Struct, frozen=True, eq=False):
     """An array, and where in the file it stands: a TensorProto, or an attribute of numbers."""
 
     tensor: Tensor

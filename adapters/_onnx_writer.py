@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from wio import __version__
 from wio.adapters._onnx_bundle import LAYER, LAYOUT, RESET_AFTER, ROLE
@@ -33,8 +34,7 @@ _VERSIONS = {"float8_e8m0fnu": (12, 24), "uint2": (13, 25), "int2": (13, 25)}
 _USUAL_VERSION = (10, 21)
 
 
-@dataclass(frozen=True)
-class Later:
+class Later(Struct, frozen=True):
     """Bytes whose number is known and which are produced when they are written."""
 
     size: int
@@ -169,8 +169,7 @@ def write_model(path: Path, parts: Sequence[Part], data: DataFile) -> None:
             write_parts(file, parts, str(path))
 
 
-@dataclass(frozen=True)
-class Around:
+class Around(Struct, frozen=True):
     """What stands around the initializers of a graph, as fields of GraphProto, and the versions that it needs."""
 
     before: bytes

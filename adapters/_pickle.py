@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from wio.errors import FormatError, printable
 
@@ -20,22 +21,19 @@ MOST_MARKS = 1000
 LONG = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class Function:
+class Function(Struct, frozen=True, eq=False):
     """A global that may be called: ``call`` gets the arguments, unchecked, and raises FormatError if they are wrong."""
 
     call: Callable[[tuple[Any, ...]], Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Kind:
+class Kind(Struct, frozen=True, eq=False):
     """A global that is a class of the file's own: an instance is a :class:`Branch`, its state what BUILD gives it."""
 
     name: str
 
 
-@dataclass(frozen=True, eq=False)
-class Constant:
+class Constant(Struct, frozen=True, eq=False):
     """A global that is only ever passed on: a dtype, a class of storages."""
 
     value: Any
@@ -56,19 +54,17 @@ class Attributed(dict[Any, Any]):
         self.attributes: dict[Any, Any] = {}
 
 
-@dataclass(eq=False)
-class Branch(Built):
+class Branch(Built, Struct, eq=False):
     """An object of the file's own class, known by the class's name and its state."""
 
     kind: Kind
-    state: Any = field(default=None, repr=False)
+    state: Any = None
 
     def build(self, state: Any) -> None:
         self.state = state
 
 
-@dataclass(frozen=True, eq=False)
-class LongText:
+class LongText(Struct, frozen=True, eq=False):
     """Text that was not decoded, as UTF-8."""
 
     utf8: memoryview

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wio.adapters._pickle import Attributed, Branch, Function, LongText, as_key, refuse
 from wio.errors import FormatError
 
 
-@dataclass(frozen=True, eq=False)
-class Leaf:
+class Leaf(Struct, frozen=True, eq=False):
     """Something that is neither a container nor a weight: what it is, in a word."""
 
     what: str
@@ -34,8 +34,7 @@ def _ordered_dict(arguments: tuple[Any, ...]) -> Attributed:
     return made
 
 
-@dataclass(frozen=True, eq=False)
-class Encoded:
+class Encoded(Struct, frozen=True, eq=False):
     """Bytes that the pickle spells as Latin-1 text, decoded when they are wanted."""
 
     utf8: memoryview

@@ -6,7 +6,7 @@ Sources: tensorflow/core/protobuf/trackable_object_graph.proto; tensorflow/pytho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from wio.adapters._tf_messages import Trackable
 
@@ -17,8 +17,7 @@ _ATTRIBUTES = "/.ATTRIBUTES/"
 _SLOT = "/.OPTIMIZER_SLOT/"
 
 
-@dataclass(frozen=True)
-class ObjectGraph:
+class ObjectGraph(Struct, frozen=True):
     """``full_names``: key -> the variable's own name. ``slots``: keys of optimizer slot variables."""
 
     full_names: dict[str, str] = field(default_factory=dict)

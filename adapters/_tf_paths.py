@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from wio.errors import FormatError, printable
 from wio.mapping import read_at
@@ -26,8 +27,7 @@ LARGEST_STATE = 4 << 20
 MOST_LISTED = 8
 
 
-@dataclass(frozen=True)
-class Located:
+class Located(Struct, frozen=True):
     """``tables``: the index of a V2 checkpoint, or the files of a V1 one. Data files begin with ``base``, beside it.
 
     ``base`` is empty where the prefix ends in a slash.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from wio.adapter import Convention, Target
 from wio.adapters._tf_graph import GRAPH_KEY

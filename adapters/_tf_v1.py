@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from wio.adapters import _tf_messages as messages
 from wio.adapters._protobuf import WireError
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-@dataclass
-class _Stored:
+class _Stored(Struct):
     """A tensor as the tables declare it together: each shard lists the slices that it holds."""
 
     number: int

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.adapters._pickle import Attributed
 from wio.adapters._pickle_values import described, leaves
@@ -27,7 +29,7 @@ _MOST_SHARED = 4
 _MOST_OTHER = 10_000
 
 
-class Storage:
+class Storage(Struct, frozen=True):
     """The bytes of a storage, read when asked for."""
 
     @property
@@ -42,8 +44,7 @@ class Storage:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """One pickle's value, where its storages are, and a label that keeps those of two pickles apart."""
 
     value: Any

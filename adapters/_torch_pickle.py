@@ -7,8 +7,10 @@ classes of storages), ``torch/_weights_only_unpickler.py`` (what PyTorch itself 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.adapters._pickle import Built, Constant, Function, Kind
 from wio.adapters._pickle_values import ENCODE, ORDERED_DICT, Leaf, as_text
@@ -46,8 +48,7 @@ STORAGE_CLASS = {dtype: name for name, dtype in _STORAGES.items()}
 WRITABLE = frozenset(_DTYPES.values())
 
 
-@dataclass(frozen=True)
-class StorageRef:
+class StorageRef(Struct, frozen=True):
     """A storage as a pickle refers to it: ``dtype`` is None for untyped bytes, ``offset`` a legacy view's, in bytes."""
 
     key: str
@@ -58,8 +59,7 @@ class StorageRef:
     refused: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class TensorRef:
+class TensorRef(Struct, frozen=True, eq=False):
     """A view of a storage; ``offset`` and ``strides`` count elements."""
 
     storage: StorageRef
@@ -77,8 +77,7 @@ class TensorRef:
                 self.neg)  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Refused:
+class Refused(Struct, frozen=True, eq=False):
     """A tensor of a kind that wio does not read, and why."""
 
     why: str
@@ -127,8 +126,7 @@ def persistent(saved: Any) -> StorageRef:
     return replace(ref, offset=offset, size=size)
 
 
-@dataclass(frozen=True)
-class StorageKind:
+class StorageKind(Struct, frozen=True):
     dtype: str | None
     itemsize: int
     refused: str | None = None
@@ -167,8 +165,7 @@ def _view(arguments: tuple[Any, ...], dtype: Any, metadata: Any) -> TensorRef | 
     return TensorRef(storage, name, offset, shape, strides, bool(flags.get("conj")), bool(flags.get("neg")))
 
 
-@dataclass(frozen=True)
-class TorchDtype:
+class TorchDtype(Struct, frozen=True):
     name: str
     known: bool
 
@@ -217,7 +214,7 @@ def _refusing(why: str) -> Function:
     return Function(lambda _: Refused(why))
 
 
-class _Opaque(Leaf, Built):
+class _Opaque(Leaf, Built, frozen=True, eq=False):
     """A leaf that may be given a state, which nobody looks at."""
 
     def build(self, state: Any) -> None: ...

@@ -7,7 +7,6 @@ serialization.rst``, and for TorchScript ``torch/csrc/jit/docs/serialization.md`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +67,7 @@ def _is_root(name: str) -> bool:
     return name.endswith("/data.pkl") and name.count("/") == 1
 
 
-@dataclass(frozen=True)
-class _MemberStorage(Storage):
+class _MemberStorage(Storage, frozen=True):
     member: Member
 
     @property
@@ -137,8 +135,7 @@ def _members(archive: ZipArchive, folder: str) -> Callable[[StorageRef], Storage
 # --- legacy
 
 
-@dataclass(frozen=True)
-class _Slice(Storage):
+class _Slice(Storage, frozen=True):
     file: MappedFile
     start: int
     nbytes: int

@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from wio.adapters._mapped_files import MappedFile
 from wio.errors import DigestError, FormatError, printable
@@ -32,8 +33,7 @@ _BOMB_SIZE, _BOMB_RATIO = 64 << 20, 100
 _LARGEST_DIRECTORY = 5 << 20
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(Struct, frozen=True):
     """One member of an archive; its bytes are checked against their CRC-32 unless ``checked`` is off."""
 
     archive: ZipArchive

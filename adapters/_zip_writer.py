@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from wio.errors import FormatError
 
@@ -20,8 +21,7 @@ _TIME, _DATE = 0, (1 << 5) | 1
 _UTF8 = 0x800
 
 
-@dataclass(frozen=True)
-class _Written:
+class _Written(Struct, frozen=True):
     name: bytes
     crc: int
     size: int

@@ -5,8 +5,9 @@ NumPy names arrays and says nothing of what they are: layouts are kept as they a
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from wio.adapter import Adapter, Convention, Option, Target
 from wio.bundle import Bundle

@@ -7,9 +7,10 @@ of PyTorch says what a tensor is to its layer, so none has a role.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from wio.adapter import Adapter, Convention, Option, Slot, Target
 from wio.bundle import Bundle, Tensor

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+from msgspec import Struct, field
 
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem, UsageError
@@ -13,8 +14,7 @@ from wio.layout import Layout
 from wio.network import Network
 
 
-@dataclass(frozen=True)
-class Option:
+class Option(Struct, frozen=True):
     """An explicit option of an adapter, for reading, writing or both; values are text on the command line."""
 
     name: str
@@ -25,8 +25,7 @@ class Option:
     writing: bool = False
 
 
-@dataclass(frozen=True)
-class Convention:
+class Convention(Struct, frozen=True):
     """Which layouts a format keeps for each role: one for each set of axes that the role may have.
 
     ``layouts`` maps a role to its layouts in this format, the usual one first: it is what a declaration without a
@@ -44,8 +43,7 @@ class Convention:
         return Convention({role: tuple(map(Layout.parse, texts)) for role, texts in table.items()}, reset_after or {})
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """One tensor that a target holds, and what fills it: the source tensors of one layer and role.
 
     ``name``, ``origin`` and ``layer`` are as a bundle read back from the target would have them. Where ``layout`` has
@@ -64,8 +62,7 @@ class Slot:
     made: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """What a file made of a bundle holds: slots in order, its metadata, and what stays behind, each with its reason."""
 
     slots: tuple[Slot, ...]

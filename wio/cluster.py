@@ -11,10 +11,11 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio import __version__, port
 from wio.bundle import Bundle
@@ -35,8 +36,7 @@ VISIBLE_WITHIN = 60.0
 _SAME_EVERYWHERE = "workers need the same wio, adapters and registry, and see the same files under the same paths"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """A port as it is sent to workers: all paths absolute, and the digest of the plan that it must come to.
 
     ``run`` tells it from the same one at another time.

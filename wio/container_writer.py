@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from wio import __version__
 from wio.atomic import atomic_output
@@ -32,7 +33,6 @@ NO_DIGEST = "0" * 64
 _UINT8 = DTYPES["uint8"]
 
 
-@dataclass
 class _Item(Placed):
     """``stored`` is what safetensors takes the tensor for, ``entry`` its row in the table."""
 
@@ -40,8 +40,7 @@ class _Item(Placed):
     entry: Entry | None = None
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(Struct, frozen=True):
     """A .wio file as it was written: the SHA-256 of each tensor's stored bytes, its size, and that of its header."""
 
     digests: dict[str, str]

@@ -6,8 +6,9 @@ code for is stored as ``U8`` bytes with its true dtype, shape and encoding decla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
 
 from wio.errors import FormatError
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 Encoding = Literal["elements", "varbytes"]
 
 
-@dataclass(frozen=True)
-class DType:
+class DType(Struct, frozen=True):
     """A dtype.
 
     ``itemsize`` is the number of bytes of one element as wio stores it, 0 where elements vary in size.

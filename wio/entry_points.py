@@ -10,17 +10,17 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 # What an installer, or setuptools in a source tree, calls the folder of a package's metadata, and the file there.
 _METADATA = {".dist-info": "METADATA", ".egg-info": "PKG-INFO"}
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(Struct, frozen=True):
     """An installed package: its name, its version, what it requires, each as its metadata says."""
 
     name: str
@@ -34,8 +34,7 @@ class Package:
 UNKNOWN_PACKAGE = Package("an unknown package", "")
 
 
-@dataclass(frozen=True)
-class EntryPoint:
+class EntryPoint(Struct, frozen=True):
     """A name that a package gives to an object, ``value`` being MODULE or MODULE:ATTRIBUTE."""
 
     name: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.places import as_called
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing that is wrong, where it is, and the remedy.
 
     ``kind`` is a stable word for machines (``missing``, ``unexpected``, ``layout``, ``undeclared``, ...).

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.architectures.parameters import Part
 from wio.bundle import Bundle
@@ -22,8 +23,7 @@ LEFT_OUT = frozenset({"Dropout", "Identity"})
 WALKING = frozenset({"Conv", "DepthwiseConv", "ConvTranspose", "MaxPool", "AveragePool"})
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(Struct, frozen=True):
     """How a kernel walks along one spatial axis of ``before`` places, giving ``after``.
 
     ``begin`` and ``end`` places are put around the map; of a transposed convolution they are cut off its output, and
@@ -72,8 +72,7 @@ class Window:
         return (self.after - 1) * self.stride + self.reach
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Struct, frozen=True):
     """One layer that is run: the layers whose outputs it takes, what they give it, and what it gives out."""
 
     layer: NetLayer
@@ -92,8 +91,7 @@ class Run:
         return str(axes[told - 1 if told > 0 else told] if isinstance(told, int) else told)
 
 
-@dataclass(frozen=True)
-class Execution:
+class Execution(Struct, frozen=True):
     """The layers in order, the names of those whose outputs the network gives out, and what stands in the way."""
 
     runs: tuple[Run, ...]

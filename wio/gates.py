@@ -7,8 +7,9 @@ recurrent bias in two arrays, in one (axis B), or only their sum; ONNX has both 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from wio.bundle import Tensor
 from wio.errors import LayoutError

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from wio.errors import LayoutError
 
@@ -35,8 +37,7 @@ GATE_ALIASES = str.maketrans({"g": "c", "j": "c", "n": "h"})
 GATE_SETS = (frozenset("ifco"), frozenset("zrh"))
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Struct, frozen=True, dict=True):
     """A layout as a value: hashable, comparable, and equal to what its own text or JSON parses to.
 
     ``axes``
@@ -63,9 +64,9 @@ class Layout:
     def __post_init__(self) -> None:
         _validate(self)
         if self.values in (self.axes, tuple("".join(self.axes).replace("G", "")) if self.gates else None):
-            object.__setattr__(self, "values", None)
+            force_setattr(self, "values", None)
         order = {letter: i for i, letter in enumerate("".join(self.axes))}
-        object.__setattr__(self, "sizes", tuple(sorted(self.sizes, key=lambda item: order[item[0]])))
+        force_setattr(self, "sizes", tuple(sorted(self.sizes, key=lambda item: order[item[0]])))
 
     @staticmethod
     def parse(text: str) -> Layout:

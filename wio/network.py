@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.errors import FormatError
 
@@ -22,8 +24,7 @@ WITH_KERNEL = frozenset({"Conv", "DepthwiseConv", "ConvTranspose", "Gemm"})
 TIME = "T"
 
 
-@dataclass(frozen=True)
-class NetLayer:
+class NetLayer(Struct, frozen=True):
     """One layer: its operator, attributes and the names of the layers whose outputs it takes.
 
     Attributes: ``filters``/``units`` (output channels), ``kernel_shape``, ``strides``, ``dilations``, ``auto_pad``
@@ -37,8 +38,7 @@ class NetLayer:
     inputs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class FeatureMap:
+class FeatureMap(Struct, frozen=True):
     """What flows from one layer to the next, the batch axis left out.
 
     ``axes``  letters in memory order (H W C, or C H W, a leading T for time), or None if the order is not known.
@@ -58,8 +58,7 @@ class FeatureMap:
         return self.axes is not None and all(size is not None for size in self.sizes)
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(Struct, frozen=True, dict=True):
     """Layers in the order in which they were created."""
 
     layers: tuple[NetLayer, ...]

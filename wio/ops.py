@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.contiguous import contiguous
 from wio.errors import LayoutError
@@ -28,8 +30,7 @@ def _text(axes: Axes) -> str:
     return "".join(axis if len(axis) == 1 and axis != "?" else f"({axis})" for axis in axes) or "()"
 
 
-@dataclass(frozen=True)
-class Op:
+class Op(Struct, frozen=True):
     """One operation. ``before`` and ``after`` name the axes of the array it takes and gives."""
 
     before: Axes
@@ -54,21 +55,21 @@ class Op:
         return f"{self.name} {_text(self.before)} -> {_text(self.after)}"
 
 
-class Permute(Op):
+class Permute(Op, frozen=True):
     """Axes change places."""
 
     def apply(self, array: Array) -> Array:
         return array.transpose(_places(self.before, self.after))
 
 
-class Reread(Op):
+class Reread(Op, frozen=True):
     """The same values in the same C order, read as an array whose axes have other places."""
 
     def apply(self, array: Array) -> Array:
         return array.reshape([array.shape[i] for i in _places(self.before, self.after)])
 
 
-class Unit(Op):
+class Unit(Op, frozen=True):
     """Axes of length 1 appear or go."""
 
     def apply(self, array: Array) -> Array:
@@ -79,8 +80,7 @@ class Unit(Op):
         return array.reshape([1 if axis == "1" else next(extents) for axis in self.after])
 
 
-@dataclass(frozen=True)
-class Flip(Op):
+class Flip(Op, frozen=True):
     """Every axis in ``letters`` runs the other way."""
 
     letters: str
@@ -99,8 +99,7 @@ class Flip(Op):
         return f"flip {' '.join(self.letters)}"
 
 
-@dataclass(frozen=True)
-class Regroup(Op):
+class Regroup(Op, frozen=True):
     """Letters are grouped into one axis, or a group is split; ``sizes`` are those that a split needs."""
 
     sizes: tuple[tuple[str, int], ...]
@@ -129,8 +128,7 @@ class Regroup(Op):
         )
 
 
-@dataclass(frozen=True)
-class Regate(Op):
+class Regate(Op, frozen=True):
     """Gates along the axis G change places, from the order ``source`` to the order ``target``."""
 
     source: str

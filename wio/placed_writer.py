@@ -8,7 +8,8 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.bundle import Tensor
 from wio.errors import FormatError
@@ -21,8 +22,7 @@ MOST_WAITING = 64 << 20
 BATCH = 1 << 20
 
 
-@dataclass
-class Placed:
+class Placed(Struct):
     """A tensor, where in the file its stored bytes go, and how many there are.
 
     ``ready`` are the bytes themselves where they had to be read before; ``digest`` is their SHA-256 (hex) once they are

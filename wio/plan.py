@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.adapter import Slot, Target
 from wio.bundle import Bundle, Tensor
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
     from wio.values.step import ValueStep
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Struct, frozen=True):
     """One group of source tensors and the group of target tensors it becomes.
 
     ``kind``: ``copy`` (as it is), ``keep`` (declared, nothing to do), ``rearrange``, ``join`` or ``split`` (gates,
@@ -31,7 +32,7 @@ class Step:
     sources: tuple[Tensor, ...]
     slots: tuple[Slot, ...]
     ops: tuple[Op, ...]
-    layers: RecurrentLayers = field(default=RecurrentLayers({}), repr=False, compare=False)
+    layers: RecurrentLayers = RecurrentLayers({})
     exact: bool = True
     why: str = ""
 
@@ -76,8 +77,7 @@ def _text(layout: object) -> str | None:
     return None if layout is None else str(layout)
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Every step of a port, what stays behind and why. Made before a value is read, executed lazily.
 
     ``values`` are the steps that changed values, in order; the sources of ``steps`` are what those left.

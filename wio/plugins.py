@@ -8,11 +8,12 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from wio.adapter import Adapter
 from wio.architectures.architecture import Architecture
@@ -32,8 +33,7 @@ REGISTRY = "wio.registry"
 REGISTRY_VARIABLE = "WIO_REGISTRY_PATH"
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(Struct, frozen=True):
     """An adapter as it was found: the package it comes from, and why it cannot be used if it cannot.
 
     ``adapter`` is None for a broken one and for one of two that have the same name. One that only lacks an extra is

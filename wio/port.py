@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.adapter import Adapter, Convention, Slot, Target
 from wio.architectures.architecture import Architecture
@@ -37,8 +39,7 @@ Progress = Callable[[int], None]
 _GRU_FACTS = {"gru.reset_after": True, "gru.reset_before": False}
 
 
-@dataclass(frozen=True)
-class Declarations:
+class Declarations(Struct, frozen=True):
     """What the user says of a file's tensors: architecture, dialect, roles, what to leave out, values to change."""
 
     arch: str | None = None
@@ -60,8 +61,7 @@ class Declarations:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value}
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(Struct, frozen=True):
     """A bundle with everything declared that is known of it: by its file, by a dialect or architecture, by the user.
 
     ``options`` are those that the adapter read the file with, where more is to be read of it.
@@ -73,8 +73,7 @@ class Resolved:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """A port that is planned and not begun; ``reading`` sees all that is read for it, ``facts`` are for the receipt."""
 
     plan: Plan

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from wio import __version__
 from wio.adapter import Adapter
@@ -19,8 +20,7 @@ from wio.plan import Plan, Step
 UNKNOWN = "0" * 64
 
 
-@dataclass
-class Reading:
+class Reading(Struct):
     """What passes while tensors are read: recorded digests are verified, bytes counted, a receipt's digests noted.
 
     ``digests`` are SHA-256 (hex) by name, of the stored bytes of every tensor that a step changes.

@@ -7,9 +7,10 @@ so, and ``metadata["recurrent"]`` keeps it (spec/wio-1.md, section 7).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct
 
 from wio.adapter import Convention
 from wio.bundle import Bundle, Tensor
@@ -42,8 +43,7 @@ def direction_layers(layer: str) -> tuple[str, str]:
     return f"{layer}/forward_{leaf}", f"{layer}/backward_{leaf}"
 
 
-@dataclass(frozen=True)
-class RecurrentLayers:
+class RecurrentLayers(Struct, frozen=True, dict=True):
     """The facts of ``metadata["recurrent"]``, by layer (spec/wio-1.md, section 7)."""
 
     facts: Mapping[str, Mapping[str, Any]]

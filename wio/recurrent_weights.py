@@ -7,7 +7,8 @@ bidirectional layer share arrays.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from wio.adapter import Convention
 from wio.bundle import Bundle, Tensor

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from wio import __version__
 from wio.atomic import staging
@@ -16,8 +17,7 @@ from wio.plugins import adapter_named, detect
 from wio.port import Declarations, export, import_into
 
 
-@dataclass(frozen=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     """What a replay found. ``differences`` are sentences, one for each thing that is not as the receipt says."""
 
     receipt: Mapping[str, Any]

@@ -10,8 +10,9 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from wio.dtypes import BY_SAFETENSORS, DType
 from wio.errors import FormatError, WioError
@@ -35,8 +36,7 @@ class Entry(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(Struct, frozen=True):
     metadata: Mapping[str, str]
     entries: Mapping[str, Entry]
     data_start: int

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from wio import __version__
 from wio.container import MAJOR, UNKNOWN, is_digest
@@ -22,8 +24,7 @@ _UNITS = {"": 1, **{f"{p}B": 1000**k for k, p in enumerate(("", "K", "M", "G", "
 _UNITS |= {f"{p}IB": 1024**k for k, p in enumerate(("K", "M", "G", "T"), 1)}
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(Struct, frozen=True):
     """One file of a set. ``header_sha256`` is that of its first 8 + N bytes, which hold the digests of the rest."""
 
     file: str
@@ -31,8 +32,7 @@ class Shard:
     header_sha256: str
 
 
-@dataclass(frozen=True)
-class ShardIndex:
+class ShardIndex(Struct, frozen=True):
     """What an index says: the shards in order, the shard of each tensor, and what is said of all of them together."""
 
     shards: tuple[Shard, ...]
@@ -47,7 +47,7 @@ class ShardIndex:
             "version": MAJOR,
             "generator": f"wio {__version__}",
             "metadata": dict(self.metadata),
-            "shards": [vars(shard) for shard in self.shards],
+            "shards": [asdict(shard) for shard in self.shards],
         }
         if self.receipt is not None:
             own["receipt"] = self.receipt

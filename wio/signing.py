@@ -12,9 +12,10 @@ import binascii
 import contextlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from wio.atomic import atomic_output, staging
 from wio.errors import FormatError, UsageError, WioError
@@ -28,8 +29,7 @@ _ITSELF = "."
 _KEY_REMEDY = "keys are PEM files of the curves P-256, P-384 or P-521, without a password"
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Whether a signature holds for files, and if not, why. ``files`` are the names of those it was held against."""
 
     files: tuple[str, ...]
@@ -140,8 +140,7 @@ def _library() -> Any:
     return model_signing
 
 
-@dataclass(frozen=True)
-class _Files:
+class _Files(Struct, frozen=True):
     """Hashing of these files and no others, for a library that signs all that a folder holds."""
 
     hashing: Any

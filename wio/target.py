@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor, declare_remedy

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.architectures.name_pattern import Pattern
 from wio.network import NetLayer, Network
@@ -13,8 +15,7 @@ from wio.network import NetLayer, Network
 Words = Mapping[str, Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class LayerRule:
+class LayerRule(Struct, frozen=True):
     """Layers of an operator (None: of any) whose name ``canonical`` fits are called what ``spelled`` says.
 
     ``spelled`` is None where the port has no such layer. Besides the fields of ``canonical`` it may use ``{k}``: the
@@ -46,8 +47,7 @@ class LayerRule:
         return self.canonical.format(fields)
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """Where the port is not the network: layers with other attributes, or others in their place (``by``).
 
     It holds for every layer of the operator ``op``, or for the ``layers`` named. ``without`` are attributes that the
@@ -72,8 +72,7 @@ class Difference:
         return replace(layer, op=self.by or layer.op, attributes={**kept, **self.attributes})
 
 
-@dataclass(frozen=True)
-class Deviation:
+class Deviation(Struct, frozen=True):
     """One layer that a port has otherwise than the architecture says: its operator there and here, and why."""
 
     layer: str
@@ -82,8 +81,7 @@ class Deviation:
     reason: str
 
 
-@dataclass(frozen=True)
-class Slice:
+class Slice(Struct, frozen=True):
     """The port keeps ``[start:stop]`` along the axis ``axis`` of a weight."""
 
     start: int | None
@@ -100,8 +98,7 @@ class Slice:
         return f"{self.axis}[{'' if self.start is None else self.start}:{'' if self.stop is None else self.stop}]"
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """How one public port names the layers and weights of an architecture, and what else its files hold.
 
     ``source``, ``revision``, ``verified_by`` and ``verified`` are its provenance: what was read, who found it right and
@@ -120,7 +117,7 @@ class Dialect:
     revision: str | None = None
     verified_by: str | None = None
     order: str = "network"
-    tensors: Pattern = Pattern.parse("{layer}/{weight}")  # noqa: RUF009 - a frozen value
+    tensors: Pattern = Pattern.parse("{layer}/{weight}")
     singly: Mapping[str, str] = field(default_factory=dict)
     words: Words = field(default_factory=dict)
     drops: tuple[tuple[str, str], ...] = ()

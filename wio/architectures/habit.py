@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.adapter import Convention
 from wio.architectures.registry_limits import read_table
@@ -16,8 +18,7 @@ from wio.layout import Layout
 from wio.roles import check_role, neutral, same_axes
 
 
-@dataclass(frozen=True)
-class HabitRule:
+class HabitRule(Struct, frozen=True):
     """What a glob on names declares: a role, and ``axes`` in the order that the format keeps for the role.
 
     ``layout`` instead is for files that do not keep to their format's convention, or whose format has none.
@@ -35,8 +36,7 @@ class HabitRule:
         return tensor.declared(self.role, same_axes(self.axes, usual) if self.axes else usual[0] if usual else None)
 
 
-@dataclass(frozen=True)
-class Habit:
+class Habit(Struct, frozen=True):
     """A dialect without an architecture: the naming habit of a library, as globs with the role each declares."""
 
     id: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import cached_property
+
+from msgspec import Struct
 
 from wio.errors import NameMapError
 
@@ -17,8 +18,7 @@ LONGEST_NAME = 500
 _MOST_FIELDS = 4
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(Struct, frozen=True, dict=True):
     """Text and fields by turns, text at even places; ``words`` are those that each place's field can be, None for any.
 
     A field without words takes what is left of the name, but something; ``{k}`` a number without leading zeros.

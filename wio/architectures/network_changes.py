@@ -8,8 +8,9 @@ are dropped. Each record is an object with ``kind`` and ``layer`` and the number
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from wio.metadata import is_number
 from wio.network import Network

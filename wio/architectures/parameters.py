@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.layout import Layout
 from wio.network import FeatureMap, NetLayer, Network
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(Struct, frozen=True):
     """One weight of a kind of layer; a layer whose attribute ``switch`` is false goes without it."""
 
     name: str
@@ -43,8 +43,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """One weight of an architecture: ``name`` is canonical, ``key`` is how dialects speak of it (``Conv.kernel``)."""
 
     name: str

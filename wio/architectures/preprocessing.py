@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.errors import UsageError
 from wio.network import Network
@@ -18,8 +19,7 @@ COLORS = ("RGB", "BGR")
 RESIZES = ("bilinear-corner",)
 
 
-@dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(Struct, frozen=True):
     """From picture to input: the middle ``crop`` of each side, resized; ``x / divide - subtract``.
 
     ``bilinear-corner`` lays the corners of the first pixels on each other and looks at four pixels, however much
@@ -57,8 +57,7 @@ class Preprocessing:
         return prepared
 
 
-@dataclass(frozen=True)
-class Classes:
+class Classes(Struct, frozen=True):
     """The classes of an output: how many, and which of them, if any, is none of the things but the background."""
 
     output: str

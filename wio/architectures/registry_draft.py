@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from wio.architectures.parameters import PARTS, parameters_of
 from wio.architectures.toml_text import exact_glob, quoted

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.architectures.dialect import Dialect, Difference
 from wio.architectures.network_changes import slice_of
@@ -18,8 +20,7 @@ from wio.errors import Problem
 from wio.network import FeatureMap, NetLayer, Network
 
 
-@dataclass(frozen=True)
-class Fill:
+class Fill(Struct, frozen=True):
     """A weight that a port has and the network has not: ``channels`` times the constant that no training changed."""
 
     parameter: Parameter

@@ -6,8 +6,9 @@ import glob
 import itertools
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from wio.errors import Problem, UsageError
 from wio.file_set import INDEX
@@ -18,8 +19,7 @@ from wio.plugins import found_adapters, split_place, split_prefix
 _ENDINGS = frozenset({".h5", ".hdf5", ".pth", ".bin", ".npy", ".pb", ".index", ".weights", ".pkl"})
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """One conversion of a batch: the adapter that a source insists on, its path, and where its output goes."""
 
     adapter: str | None

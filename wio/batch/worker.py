@@ -10,9 +10,11 @@ import os
 import signal
 import sys
 import warnings
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from wio.atomic import abandon
 from wio.batch.done import output_digest, record, recorded, request_digest
@@ -21,8 +23,7 @@ from wio.plan import Plan
 from wio.port import Declarations, import_into
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Struct, frozen=True):
     """One conversion, as `wio convert` takes it. ``record`` is where is kept that it is done."""
 
     source: str

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.adapter import Adapter
 from wio.architectures.architecture import Architecture
@@ -19,8 +21,7 @@ from wio.plugins import architecture_named, open_bundle, own_network
 from wio.port import Declarations, Resolved, resolve
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What a lint found, errors first; ``graph`` says whose graph its rules had: the file's own, or none.
 
     ``held``: what was looked at, by the names that findings have for tensors.
@@ -30,7 +31,7 @@ class Checked:
     tensors: int
     graph: bool
     architecture: str | None
-    held: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    held: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import cached_property
+
+from msgspec import Struct
 
 from wio.checks.finding import NOTE, WARNING, Finding, listed
 from wio.network import ACTIVATIONS, POOLS, NetLayer, Network
@@ -16,21 +18,22 @@ _MERGES = frozenset({"Add", "Concat"})
 _IN_A_CHAIN = ACTIVATIONS | _LINEAR | POOLS | {NORM, "LRN"}
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(Struct, frozen=True, dict=True):
     """A network with the question answered that rules ask: what follows a layer."""
 
     network: Network
-    layers: dict[str, NetLayer] = field(init=False)
-    consumers: dict[str, list[NetLayer]] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def layers(self) -> dict[str, NetLayer]:
+        return {layer.name: layer for layer in self.network.layers}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[NetLayer]]:
         consumers: dict[str, list[NetLayer]] = {layer.name: [] for layer in self.network.layers}
         for layer in self.network.layers:
             for name in dict.fromkeys(layer.inputs):
                 consumers[name].append(layer)
-        object.__setattr__(self, "layers", {layer.name: layer for layer in self.network.layers})
-        object.__setattr__(self, "consumers", consumers)
+        return consumers
 
     def chain(self, name: str) -> list[NetLayer]:
         """The layers after one, as long as each is the only one to take what the last gives out."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.bundle import Tensor
 from wio.checks.finding import ERROR, NOTE, WARNING, Finding, listed
@@ -23,8 +24,7 @@ _INITIAL = {"bias": (0.0, 1.0), "beta": (0.0,), "gamma": (1.0,), "alpha": (0.0, 
 _STATISTICS = ("batch_norm.mean", "batch_norm.variance")
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What is kept of a tensor: ``lowest`` and ``highest`` leave NaN and infinity out, and are None without numbers."""
 
     tensor: Tensor

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from msgspec.structs import asdict
+
 from wio.cli.arguments import Commands, add_command, add_json
 
 _EXAMPLE = "  wio adapters --json"
@@ -33,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
                     "reads": bool(each.adapter and each.adapter.reads),
                     "writes": bool(each.adapter and each.adapter.writes),
                     "description": each.adapter.description if each.adapter else None,
-                    "options": [vars(option) for option in each.adapter.options] if each.adapter else [],
+                    "options": [asdict(option) for option in each.adapter.options] if each.adapter else [],
                     "extras": dict(each.adapter.extras) if each.adapter else {},
                 }
                 for each in found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(Struct, frozen=True):
     """An option with its ``flags``, or a positional argument without any; ``value`` is empty for a switch."""
 
     flags: tuple[str, ...]
@@ -17,8 +17,7 @@ class Argument:
     choices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command, or one of a command's own; ``words`` are what is typed after ``wio``."""
 
     words: tuple[str, ...]

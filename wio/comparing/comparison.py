@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.bundle import Tensor
 from wio.comparing.fingerprint import fingerprint
@@ -26,16 +27,14 @@ SEVERITY = {status: k for k, status in enumerate((CHANGED, LAYOUT, UNDECLARED, F
 _CHUNK = 1 << 22
 
 
-@dataclass(frozen=True)
-class Tolerance:
+class Tolerance(Struct, frozen=True):
     """``|a - b| <= atol + rtol * |b|``, as NumPy's isclose."""
 
     rtol: float = 0.0
     atol: float = 0.0
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(Struct, frozen=True):
     """How far apart two arrays are. ``max_abs`` is None where a NaN or an infinity stands against something else.
 
     ``max_rel``: the largest ``|a - b| / max(|a|, |b|)``. ``cosine``: of the two as vectors. ``ulps``: the largest
@@ -50,8 +49,7 @@ class Measure:
     close: bool
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """Two tensors that are the same weight, and how they compare. Statuses:
 
     ``equal``       bit for bit in their declared layouts; two undeclared tensors, as stored.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import inf
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from wio.bundle import Bundle, Tensor
 from wio.comparing.comparison import CLOSE, EQUAL, SEVERITY, Comparison, Pair, Tolerance
@@ -20,8 +22,7 @@ from wio.port import Declarations, Resolved, resolve
 from wio.roles import NOT_WEIGHTS
 
 
-@dataclass(frozen=True)
-class Duplicate:
+class Duplicate(Struct, frozen=True):
     """On one ``side`` (``a`` or ``b``), ``name`` is the same weight as ``same_as``."""
 
     side: str
@@ -29,8 +30,7 @@ class Duplicate:
     same_as: str
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """What a comparison found: every pair, worst first, and what only one side has.
 
     Optimizer slots, counters and the like that only one side has (``left_out``) are no difference of the networks.
@@ -44,7 +44,7 @@ class Difference:
     left_out: tuple[str, ...] = ()
     close_is_enough: bool = False
     duplicates: tuple[Duplicate, ...] = ()
-    sides: tuple[Bundle, Bundle] | None = field(default=None, repr=False, compare=False)
+    sides: tuple[Bundle, Bundle] | None = None
 
     @property
     def equal(self) -> bool:

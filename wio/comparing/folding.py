@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.bundle import Tensor
 from wio.errors import LayoutError
@@ -21,8 +22,7 @@ LARGEST_EPSILON = 0.1
 _PLAIN_EPSILONS = (1e-3, 1e-5, 2e-5, 1e-4, 1e-6, 1e-7, 1e-8, 1e-2, 1e-9, 1e-12)
 
 
-@dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(Struct, frozen=True):
     """The tensors of one batch norm, C each; gamma, beta and mean where it has them."""
 
     layer: str
@@ -36,8 +36,7 @@ class BatchNorm:
         return tuple(t.name for t in (self.gamma, self.beta, self.mean, self.variance) if t is not None)
 
 
-@dataclass(frozen=True)
-class Fold:
+class Fold(Struct, frozen=True):
     """A batch norm that explains a kernel, the epsilon that fits, and whether the bias agrees (None: no bias seen)."""
 
     norm: BatchNorm

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from wio.bundle import Bundle, Tensor
 from wio.comparing.comparison import CHANGED, FOLDED, Pair

@@ -7,8 +7,10 @@ and its layout by trying all of them. What more than one explanation fits is und
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from wio.adapter import Convention
 from wio.bundle import Bundle, Tensor
@@ -24,8 +26,7 @@ from wio.roles import NOT_WEIGHTS, same_axes
 STRUCTURE = "structure"
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(Struct, frozen=True):
     """``b`` of the unknown file is ``a`` of the known one, and so has its role.
 
     ``layouts``   those under which ``b`` holds the values of ``a``; of a proposal, those that its shape allows.
@@ -67,8 +68,7 @@ class Match:
         }
 
 
-@dataclass(frozen=True)
-class Inference:
+class Inference(Struct, frozen=True):
     """What was learnt: pairs in the order of B, what has no partner, and groups of tensors of one content.
 
     ``left_out``: optimizer slots, counters and the like, which no dialect names, and tensors without a partner that A

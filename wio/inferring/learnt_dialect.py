@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.adapter import Convention
 from wio.architectures.architecture import Architecture
@@ -20,8 +21,7 @@ _SEPARATORS = "/._"
 Named = Sequence[tuple[Parameter, str]]
 
 
-@dataclass(frozen=True)
-class Learnt:
+class Learnt(Struct, frozen=True):
     """What a dialect is written from: the pairs, B as it was read, and the convention of its format (``usual``)."""
 
     found: Inference

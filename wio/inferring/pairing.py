@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.bundle import Bundle, Tensor
 from wio.comparing.matching import is_constant, same_content
@@ -14,8 +15,7 @@ CONTENT, LAYER = "content", "layer"
 Likeness = Callable[[Tensor, Tensor], bool]
 
 
-@dataclass(frozen=True)
-class Paired:
+class Paired(Struct, frozen=True):
     """``b`` is ``a``: found by ``evidence``, and why that is not the only explanation, if it is not."""
 
     a: Tensor
@@ -24,8 +24,7 @@ class Paired:
     doubts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Ambiguous:
+class Ambiguous(Struct, frozen=True):
     """Tensors of one content: content does not tell which is which."""
 
     a: tuple[str, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from wio.errors import FormatError, Problem
 from wio.file_set import INDEX as INDEX_SUFFIX
@@ -28,8 +29,7 @@ MOST_BYTES = 4 * 1024 * 1024
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """One file of an artifact: its name, what it is, its digest (``sha256:...``) and size in bytes."""
 
     name: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from wio.errors import UsageError
 
@@ -20,8 +21,7 @@ _REFERENCE = re.compile(
 _REMEDY = "as in oci://localhost:5000/team/model:v1"
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """A place in a registry. ``digest`` says which manifest it must be; without it the tag says which it is today."""
 
     host: str

@@ -7,10 +7,11 @@ import fcntl
 import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from msgspec import Struct, field
 
 from wio.atomic import atomic_output
 from wio.errors import DigestError, FormatError, UsageError, WioError, printable
@@ -35,8 +36,7 @@ from wio.oci.connection import Connection
 from wio.oci.reference import Reference
 
 
-@dataclass
-class Transfer:
+class Transfer(Struct):
     """What was done: the manifest's digest, the files, which of them were there already, how many bytes went."""
 
     reference: Reference

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.bundle import Bundle, Tensor
 from wio.errors import UsageError
@@ -25,8 +26,7 @@ STATISTICS = {
 _CHUNK = 1 << 22
 
 
-@dataclass(frozen=True)
-class Distribution:
+class Distribution(Struct, frozen=True):
     """Counts of values in equal bins from ``least`` to ``greatest``. Numbers are of the finite values alone.
 
     ``quartiles``: the least values that a quarter, half and three quarters of all are no greater than.
@@ -44,8 +44,7 @@ class Distribution:
     not_finite: int
 
 
-@dataclass(frozen=True)
-class BatchNormStatistics:
+class BatchNormStatistics(Struct, frozen=True):
     """Of one batch norm: how gamma, beta, mean and standard deviation are spread over its channels.
 
     ``std`` is the square root of the stored variance, without epsilon. What the layer lacks is left out.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.lazy import np
 from wio.picturing.colours import GAP, indices
@@ -17,8 +18,7 @@ _SHOWN_WIDTH = 640
 _LEAST_REACH = 1e-300
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
+class Grid(Struct, frozen=True, eq=False):
     """Tiles of Y X numbers, ``tiles[r, c]`` standing in row r and column c.
 
     ``row_axis`` and ``column_axis`` say what the rows and columns are, ``rows`` and ``columns`` which of them (the

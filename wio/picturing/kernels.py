@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.bundle import Tensor, declare_remedy
 from wio.errors import LayoutError, UsageError
@@ -29,8 +30,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Chosen:
+class Chosen(Struct, frozen=True):
     """Which channels are drawn: those named, and of others the first ``most``, by default as many as are legible."""
 
     inputs: tuple[int, ...] = ()

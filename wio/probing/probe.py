@@ -7,8 +7,9 @@ could be read is tried, and each is shown with its residual. Where two fit, noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.bundle import Bundle, Tensor
 from wio.errors import UsageError
@@ -32,8 +33,7 @@ KINDS = ("conv", "depthwise", "conv_transpose", "dense", "lstm", "gru", "rnn")
 ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh", "softmax")
 
 
-@dataclass(frozen=True)
-class Hypothesis:
+class Hypothesis(Struct, frozen=True):
     """One reading of a kernel and how well it explains the recording.
 
     ``says``: ``operation`` (``convolution`` or ``cross-correlation``), ``stride``, ``padding``, ``data_format``, ...
@@ -59,8 +59,7 @@ class Hypothesis:
         }
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Every hypothesis, the best first, and what follows: one fits, several do, or none."""
 
     tensor: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.layout import Layout
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 FITTED = "fitted, a constant for each channel"
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(Struct, frozen=True):
     """What a layer was given and gave out, and what the user knows of it; None where it is to be found out.
 
     ``given``, ``recorded``: batch first, in double precision. ``formats``: the data formats to try. ``stride``: one
@@ -33,8 +33,7 @@ class Recording:
     activation: str = "linear"
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One way to read a kernel.
 
     ``wanted``     what was recorded, P O: a sample of places, and the output channels.
@@ -44,6 +43,6 @@ class Reading:
     kind: str
     layout: Layout
     says: Mapping[str, str]
-    wanted: Array = field(repr=False)
-    predict: Callable[[], Array] = field(repr=False)
+    wanted: Array
+    predict: Callable[[], Array]
     with_bias: bool = False

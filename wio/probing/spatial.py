@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.errors import UsageError
 from wio.layout import SPATIAL, Layout
@@ -22,8 +23,7 @@ WORK = 100_000_000
 FEWEST_PLACES, MOST_PLACES = 64, 4096
 
 
-@dataclass(frozen=True)
-class _Window:
+class _Window(Struct, frozen=True):
     """How a kernel slides along each axis: ``before`` zeros in front (of a transposed one: outputs cut off there)."""
 
     padding: str

@@ -14,8 +14,9 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from wio import __version__
 from wio.errors import UsageError, printable
@@ -33,8 +34,7 @@ _EMPTY_RANGE = re.compile(r"bytes \*/0")
 Origin = tuple[str, str, int]
 
 
-@dataclass
-class _Answer:
+class _Answer(Struct):
     """An answer whose body was not read yet. ``used`` is its connection, free again once all of it was read."""
 
     response: http.client.HTTPResponse

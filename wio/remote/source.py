@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from wio.errors import WioError
 
@@ -22,8 +23,7 @@ class AgainError(Exception):
         self.after = after
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A file elsewhere. ``version`` is whatever the place tells two contents of one name apart by.
 
     ``name`` is relative to the folder of the URL; ``ranges`` is False where the file is only given as a whole.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.bundle import Tensor
 from wio.errors import WioError
@@ -28,8 +30,7 @@ _WIDTH, _HEIGHT = 176, 64
 _TALLEST, _LARGEST_PIXEL = 240, 24
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(Struct, frozen=True):
     """Pictures as markup, and what is to be said of them; where nothing is drawn, why."""
 
     pictures: tuple[str, ...]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import inf
+
+from msgspec import Struct
 
 from wio.markup import escaped, name_of
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """One cell. ``key`` is what its column is sorted by where that is not its text; ``mark`` a class of the style."""
 
     text: str
@@ -18,8 +18,7 @@ class Cell:
     mark: str = ""
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(Struct, frozen=True):
     """``kind``: ``text``, ``name`` (of a file's own making) or ``number``."""
 
     heading: str

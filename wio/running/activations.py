@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.architectures.architecture import Architecture
 from wio.architectures.registry_draft import settled
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True)
-class LayerOutput:
+class LayerOutput(Struct, frozen=True):
     """What one layer gives out: its shape, N C and space, and of the finite values the range and how many are 0."""
 
     layer: str
@@ -34,8 +35,7 @@ class LayerOutput:
     zeros: float
 
 
-@dataclass(frozen=True)
-class Activations:
+class Activations(Struct, frozen=True):
     """Every layer's output in the network's order; ``maps`` are those of the layers asked for.
 
     Maps are N C and space; what is flattened was flattened so, whatever the file's own order.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from wio.architectures.architecture import Architecture
 from wio.errors import FormatError, UsageError, WioError
@@ -22,8 +23,7 @@ _LARGEST_PICTURE = 100_000_000
 _PREPARED = "prepare it and give it as an .npy file"
 
 
-@dataclass(frozen=True)
-class NetworkInput:
+class NetworkInput(Struct, frozen=True):
     """Arrays for every input layer by its name, N C and space; ``told`` says to a person what they are."""
 
     arrays: Mapping[str, Array]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from wio.architectures.architecture import Architecture
 from wio.architectures.dialect import Difference
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
 MOST_BYTES_AT_ONCE = 64 << 20
 
 
-@dataclass(frozen=True)
-class NetworkRun:
+class NetworkRun(Struct, frozen=True):
     """One file's network, opened with every layer's output to ask for. ``notes``: what a person should know of it."""
 
     bundle: Bundle

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from wio.architectures.architecture import Architecture
 from wio.atomic import staging
@@ -26,8 +28,7 @@ if TYPE_CHECKING:
 _TOP = 5
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(Struct, frozen=True):
     """How far apart two maps may be anywhere: ``max(atol, rtol * max|a|)``, by default 1e-4 * max(1, max|a|)."""
 
     rtol: float = 1e-4
@@ -37,8 +38,7 @@ class Bound:
         return max(self.atol, self.rtol * float(np.abs(a).max(initial=0)))
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(Struct, frozen=True):
     """What one layer gives in both networks.
 
     ``max_abs`` is None where a value of either is not finite: such agree with nothing, for they prove nothing.
@@ -56,8 +56,7 @@ class Compared:
         return self.max_abs is not None and self.max_abs <= self.allowed
 
 
-@dataclass(frozen=True)
-class Parting:
+class Parting(Struct, frozen=True):
     """The first layer, in the network's order, whose outputs are too far apart, and the last before it that agreed.
 
     ``weights`` are the layer's: the canonical name, and the names in A and in B.
@@ -70,8 +69,7 @@ class Parting:
     last_agreed: str | None
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(Struct, frozen=True):
     """An output of one file's network: its shape and the range of its values, None where one is not finite."""
 
     layer: str
@@ -80,8 +78,7 @@ class Output:
     greatest: float | None
 
 
-@dataclass(frozen=True)
-class Side:
+class Side(Struct, frozen=True):
     """One file as a network that was run. ``top``: the first sample's likeliest classes with their values."""
 
     file: str
@@ -90,8 +87,7 @@ class Side:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Verification:
+class Verification(Struct, frozen=True):
     """What came of it. With one file nothing is compared; ``layers`` is how many layers were."""
 
     architecture: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from wio.bundle import Synthesis, Tensor
 from wio.errors import LayoutError, Problem, UsageError, WioError

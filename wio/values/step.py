@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from wio.bundle import Bundle, Tensor, default_layer
 from wio.dtypes import DType
@@ -23,8 +25,7 @@ KERNELS = ("conv.kernel", "conv_transpose.kernel", "depthwise.kernel", "dense.ke
 BIASES = ("conv.bias", "conv_transpose.bias", "depthwise.bias", "dense.bias", "separable.bias")
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """What was declared: a kind of step, the layers (for a cast the tensors) that a glob matches, and its arguments.
 
     ``reason`` is that of whoever declared it, where it is not the user but a dialect.
@@ -44,8 +45,7 @@ class Request:
         return not set(self.glob) & set("*?[")
 
 
-@dataclass(frozen=True, eq=False)
-class ValueStep:
+class ValueStep(Struct, frozen=True, eq=False):
     """Some tensors of a bundle and the tensors that take their place, computed when they are asked for.
 
     ``sources`` are read; those whose name no result has are gone afterwards. ``parameters`` are the numbers and names
@@ -78,8 +78,7 @@ class ValueStep:
         }
 
 
-@dataclass(frozen=True)
-class Scaled:
+class Scaled(Struct, frozen=True):
     """Statistics that a file stores times a factor: the factor, the tensor that holds it, what it scales by role."""
 
     factor: float

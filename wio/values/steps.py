@@ -7,9 +7,10 @@ and its receipt. Nothing is read until it is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from wio.architectures.network_changes import CHANGING, changes_of
 from wio.bundle import Bundle, Tensor

@@ -9,8 +9,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from wio.adapter import Convention, Slot, Target
-from wio.adapters._caffe_wire import delimited, integer, single, string
 from wio.adapters._caffe_writer import FIELDS, Record, records
+from wio.adapters._protobuf_writer import bytes_field, float_field, number_field, text_field
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem, WioError
 from wio.layout import Layout
@@ -160,7 +160,7 @@ def _from_roles(bundle: Bundle, convention: Convention) -> Target:
         "name": net,
         "v1": False,
         "layers": layers,
-        "head": _text(string(1, net) if net else b""),
+        "head": _text(text_field(1, net) if net else b""),
         "tail": "",
     }
     notes = list(target.notes)
@@ -238,12 +238,12 @@ class _Made:
         self._kernel = source.to(first.layout) if first.layout is not None else source
 
     def record(self) -> dict[str, Any]:
-        head = string(1, self._name) + string(2, self.type)
+        head = text_field(1, self._name) + text_field(2, self.type)
         if self.type in ("Scale", "Bias"):
             # Nothing but what makes it this BatchNorm's own: it takes what that gives out.
-            head += string(3, self._batch_norm) + string(4, self._batch_norm)
+            head += text_field(3, self._batch_norm) + text_field(4, self._batch_norm)
         elif self.type == "BatchNorm":
-            head += string(4, self._name)
+            head += text_field(4, self._name)
         blobs: list[dict[str, Any]] = [
             {"tensor": slot.name, "role": slot.role, "layout": str(slot.layout), "layer": self._name}
             for slot in self.members
@@ -251,7 +251,7 @@ class _Made:
         if self.type == "BatchNorm":
             blobs.append({"constant": 1.0})
         parameter = self._parameter()
-        tail = delimited(_PARAMETERS[self.type], parameter) if parameter else b""
+        tail = bytes_field(_PARAMETERS[self.type], parameter) if parameter else b""
         return {"name": self._name, "type": self.type, "head": _text(head), "tail": _text(tail), "blobs": blobs}
 
     def _parameter(self) -> bytes:
@@ -263,17 +263,17 @@ class _Made:
         if self.type in ("Convolution", "Deconvolution"):
             group = _group(layout, shape)
             outputs = shape[0] if self.type == "Convolution" else shape[1] * group
-            kernel = b"".join(integer(4, size) for size in shape[2:])
-            bias = integer(2, 0) if without_bias else b""
-            return integer(1, outputs) + bias + kernel + (integer(5, group) if group != 1 else b"")
+            kernel = b"".join(number_field(4, size) for size in shape[2:])
+            bias = number_field(2, 0) if without_bias else b""
+            return number_field(1, outputs) + bias + kernel + (number_field(5, group) if group != 1 else b"")
         if self.type == "InnerProduct":
-            return integer(1, shape[0]) + (integer(2, 0) if without_bias else b"")
+            return number_field(1, shape[0]) + (number_field(2, 0) if without_bias else b"")
         if self.type == "Embed":
-            return integer(1, shape[1]) + integer(2, shape[0]) + integer(3, 0)
+            return number_field(1, shape[1]) + number_field(2, shape[0]) + number_field(3, 0)
         if self.type == "BatchNorm":
-            return single(3, self._epsilon) if self._epsilon is not None else b""
+            return float_field(3, self._epsilon) if self._epsilon is not None else b""
         if self.type == "Scale" and len(self.members) == 2:
-            return integer(4, 1)
+            return number_field(4, 1)
         return b""
 
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from msgspec import Struct
 
 from wio.adapters._caffe_file import BLOBS, LAYER, V1_BLOBS, V1_LAYER
-from wio.adapters._caffe_wire import begin, delimited, integer, varint
+from wio.adapters._protobuf_writer import begin_field, bytes_field, number_field, varint
 from wio.atomic import atomic_output
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, WioError, printable
@@ -89,7 +89,7 @@ def write_caffemodel(path: Path, bundle: Bundle) -> None:
     with atomic_output(path) as temporary, temporary.open("wb") as file:
         file.write(head)
         for layer, blobs, size in zip(layers, prepared, sizes, strict=True):
-            file.write(begin(V1_LAYER if v1 else LAYER, size) + layer.head)
+            file.write(begin_field(V1_LAYER if v1 else LAYER, size) + layer.head)
             for blob in blobs:
                 blob.write(file, V1_BLOBS if v1 else BLOBS)
             file.write(layer.tail)
@@ -98,7 +98,7 @@ def write_caffemodel(path: Path, bundle: Bundle) -> None:
 
 def _layer_size(layer: Record, blobs: list[_Blob], v1: bool) -> int:
     field = V1_BLOBS if v1 else BLOBS
-    return len(layer.head) + len(layer.tail) + sum(len(begin(field, blob.size)) + blob.size for blob in blobs)
+    return len(layer.head) + len(layer.tail) + sum(len(begin_field(field, blob.size)) + blob.size for blob in blobs)
 
 
 class _Blob(Struct, frozen=True):
@@ -113,7 +113,7 @@ class _Blob(Struct, frozen=True):
     def of(record: Mapping[str, Any], bundle: Bundle) -> _Blob:
         if "constant" in record:
             constant = struct.pack("<f", record["constant"])
-            return _Blob(begin(_DATA, len(constant)), _shape((1,)), len(constant), constant)
+            return _Blob(begin_field(_DATA, len(constant)), _shape((1,)), len(constant), constant)
         tensor = bundle.get(record["tensor"])
         if tensor is None:
             raise WioError(f"{printable(record['tensor'])}: the network has it, the bundle does not")
@@ -123,9 +123,11 @@ class _Blob(Struct, frozen=True):
         legacy = record.get("legacy")
         if legacy is not None and math.prod(legacy) != tensor.size:
             raise WioError(f"{printable(tensor.name)}: shape {tensor.shape} is not {tuple(legacy)}, kept for it")
-        four = b"".join(integer(number, dim) for number, dim in enumerate(legacy, 1)) if legacy is not None else b""
+        four = (
+            b"".join(number_field(number, dim) for number, dim in enumerate(legacy, 1)) if legacy is not None else b""
+        )
         shape = _shape(tensor.shape) if legacy is None else b""
-        values = begin(field, tensor.nbytes) if tensor.size else b""
+        values = begin_field(field, tensor.nbytes) if tensor.size else b""
         if field == _DOUBLE_DATA:
             return _Blob(four + shape + values, b"", tensor.nbytes, tensor)
         return _Blob(four + values, shape, tensor.nbytes, tensor)
@@ -135,7 +137,7 @@ class _Blob(Struct, frozen=True):
         return len(self.before) + self.nbytes + len(self.after)
 
     def write(self, file: BinaryIO, field: int) -> None:
-        file.write(begin(field, self.size) + self.before)
+        file.write(begin_field(field, self.size) + self.before)
         data = self.values if isinstance(self.values, bytes) else self.values.stored()
         if len(data) != self.nbytes:
             what = "a constant" if isinstance(self.values, bytes) else printable(self.values.name)
@@ -154,4 +156,4 @@ def _parts(data: bytes | memoryview, step: int = 1 << 24) -> Iterator[bytes | me
 
 def _shape(shape: tuple[int, ...]) -> bytes:
     dims = b"".join(varint(dim) for dim in shape)
-    return delimited(_SHAPE, delimited(1, dims) if dims else b"")
+    return bytes_field(_SHAPE, bytes_field(1, dims) if dims else b"")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wio.adapters._onnx_nodes import IR_VERSION, OPSET
 from wio.adapters._onnx_values import NUMBERS
-from wio.adapters._onnx_writer import Around, bytes_field, number_field, text_field, varint
-from wio.adapters._protobuf import FIXED32
+from wio.adapters._onnx_writer import Around
+from wio.adapters._protobuf_writer import bytes_field, float_field, number_field, text_field
 
 # AttributeProto.AttributeType, and the field that holds a value of it.
 _FLOAT, _INT, _INTS = (1, 2), (2, 3), (7, 8)
@@ -34,7 +33,7 @@ def _attribute(name: str, value: float | int | Sequence[int]) -> bytes:
     """AttributeProto: a float, an integer, or integers, none of them negative."""
     if isinstance(value, float):
         kind, field = _FLOAT
-        content = varint(field << 3 | FIXED32) + struct.pack("<f", value)
+        content = float_field(field, value)
     elif isinstance(value, int):
         kind, field = _INT
         content = number_field(field, value)

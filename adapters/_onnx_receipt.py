@@ -8,8 +8,8 @@ from typing import Any
 
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._onnx_messages import Span, spans
-from wio.adapters._onnx_writer import text_field
 from wio.adapters._protobuf import LENGTH, Buffer, WireError, text
+from wio.adapters._protobuf_writer import text_field
 from wio.errors import FormatError
 from wio.safetensors_header import encode_json, parse_object
 

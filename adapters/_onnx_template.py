@@ -17,8 +17,9 @@ from wio.adapters._onnx_messages import Attribute, Span, TensorRecord, spans
 from wio.adapters._onnx_receipt import METADATA_PROPS, entry, place
 from wio.adapters._onnx_values import as_stored, stored_size
 from wio.adapters._onnx_weights import NUMBERS, Weight
-from wio.adapters._onnx_writer import DataFile, Part, bytes_field, length_of, payload, varint
+from wio.adapters._onnx_writer import DataFile, Part, length_of, payload
 from wio.adapters._protobuf import varint as read_varint
+from wio.adapters._protobuf_writer import bytes_field, number_field, varint
 from wio.bundle import Bundle, Tensor
 from wio.errors import Problem, WioError
 
@@ -137,5 +138,5 @@ def _numbers(number: int, tensor: Tensor) -> list[Part]:
     raw = bytes(tensor.stored())
     if number in (3, 8):
         values = [int.from_bytes(raw[at : at + 8], "little") for at in range(0, len(raw), 8)]
-        return [varint(number << 3) + varint(value) for value in values]
+        return [number_field(number, value) for value in values]
     return [bytes([number << 3 | 5]) + raw[at : at + 4] for at in range(0, len(raw), 4)]

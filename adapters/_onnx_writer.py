@@ -16,7 +16,7 @@ from msgspec import Struct
 from wio import __version__
 from wio.adapters._onnx_bundle import LAYER, LAYOUT, RESET_AFTER, ROLE
 from wio.adapters._onnx_values import NUMBERS, RAW, STRINGS, as_stored, stored_size
-from wio.adapters._protobuf import LENGTH, VARINT
+from wio.adapters._protobuf_writer import begin_field, bytes_field, number_field, text_field
 from wio.atomic import atomic_output, atomic_set
 from wio.bundle import Bundle, Tensor, default_layer
 from wio.errors import WioError
@@ -44,29 +44,8 @@ class Later(Struct, frozen=True):
 Part = bytes | memoryview | Later
 
 
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def length_of(parts: Iterable[Part]) -> int:
     return sum(part.size if isinstance(part, Later) else len(part) for part in parts)
-
-
-def number_field(number: int, value: int) -> bytes:
-    return varint(number << 3 | VARINT) + varint(value)
-
-
-def bytes_field(number: int, value: bytes) -> bytes:
-    return varint(number << 3 | LENGTH) + varint(len(value)) + value
-
-
-def text_field(number: int, value: str) -> bytes:
-    return bytes_field(number, value.encode("utf-8"))
 
 
 def pair_field(number: int, key: str, value: str) -> bytes:
@@ -74,7 +53,7 @@ def pair_field(number: int, key: str, value: str) -> bytes:
 
 
 def message_field(number: int, parts: Sequence[Part]) -> list[Part]:
-    return [varint(number << 3 | LENGTH) + varint(length_of(parts)), *parts]
+    return [begin_field(number, length_of(parts)), *parts]
 
 
 def write_parts(file: BinaryIO | _Digesting, parts: Iterable[Part], what: str) -> None:
@@ -92,7 +71,7 @@ def payload(tensor: Tensor) -> list[Part]:
     if tensor.dtype.name == "string":
         return [bytes_field(STRINGS, _string(each)) for each in tensor.numpy().reshape(-1).tolist()]
     size = stored_size(tensor.dtype, tensor.size)
-    return [varint(RAW << 3 | LENGTH) + varint(size), Later(size, lambda: as_stored(tensor))]
+    return [begin_field(RAW, size), Later(size, lambda: as_stored(tensor))]
 
 
 def _string(value: object) -> bytes:

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from wio.adapters._mapped_files import regular_size
 from wio.errors import FormatError, Problem, printable
+from wio.file_set import MAX_INDEX, is_name
 from wio.safetensors_header import parse_json
 
-_MAX_INDEX = 100_000_000
 # The largest open models keep 140,000 tensors in 60 to 200 files.
 _MOST_TENSORS, _MOST_SHARDS = 400_000, 10_000
 
@@ -38,8 +38,8 @@ def is_index(path: Path, endings: tuple[str, ...]) -> bool:
 
 def read_weight_map(path: Path) -> dict[str, str]:
     """Tensor name to shard, of an index."""
-    if path.stat().st_size > _MAX_INDEX:
-        raise FormatError(f"{path.name}: an index of more than {_MAX_INDEX} bytes")
+    if path.stat().st_size > MAX_INDEX:
+        raise FormatError(f"{path.name}: an index of more than {MAX_INDEX} bytes")
     raw = path.read_bytes()
     if raw.count(b",") > _MOST_TENSORS:
         raise FormatError(f"{path.name}: an index of more than {_MOST_TENSORS} tensors")
@@ -56,7 +56,7 @@ def names_beside(index: Path) -> tuple[str, ...]:
     """The files that an index of any kind names; none for a file that is no index. Never raises."""
     try:
         with index.open("rb") as file:
-            if not file.read(64).lstrip().startswith(b"{") or index.stat().st_size > _MAX_INDEX:
+            if not file.read(64).lstrip().startswith(b"{") or index.stat().st_size > MAX_INDEX:
                 return ()
         document = parse_json(index.read_bytes(), index.name)
     except (OSError, FormatError):
@@ -114,7 +114,7 @@ def _differences(weight_map: Mapping[str, str], held: Mapping[str, Collection[st
 
 def _out_of_place(index: Path, name: str) -> Problem | None:
     """What is wrong with the name of a shard: it must be a plain one in the folder of the index, and no link out."""
-    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+    if not is_name(name):
         return Problem("shard", "is no file name in the folder of the index: refused", repr(name))
     path = index.parent / name
     # Caches of models hold index and shards as links, side by side: what counts is the folder both really are in.

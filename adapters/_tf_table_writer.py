@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from wio.adapters._crc32c import crc32c
+from wio.adapters._protobuf_writer import varint
 from wio.adapters._tf_paths import MAGIC
 from wio.adapters._tf_table import FOOTER, UNCOMPRESSED, masked
 
@@ -16,18 +17,6 @@ from wio.adapters._tf_table import FOOTER, UNCOMPRESSED, masked
 BLOCK_SIZE = 256 << 10
 RESTART_INTERVAL = 16
 INDEX_RESTART_INTERVAL = 1
-
-
-def varint(value: int) -> bytes:
-    """An unsigned number as protocol buffers and tables write it: 7 bits a byte, the lowest first."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 class TableWriter:

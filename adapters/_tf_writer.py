@@ -14,10 +14,11 @@ from typing import BinaryIO
 
 from wio.adapters._crc32c import crc32c
 from wio.adapters._protobuf import FIXED32, LENGTH, VARINT
+from wio.adapters._protobuf_writer import bytes_field, number_field, varint
 from wio.adapters._tf_dtypes import DATA_TYPES
 from wio.adapters._tf_paths import INDEX, shown
 from wio.adapters._tf_table import masked
-from wio.adapters._tf_table_writer import TableWriter, varint
+from wio.adapters._tf_table_writer import TableWriter
 from wio.atomic import atomic_set
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DType
@@ -78,7 +79,7 @@ def write_v2(path: Path, bundle: Bundle, shards: int, *, state: bool) -> None:
             files.file("checkpoint").write_bytes(_state(base))
         with index.open("wb") as file:
             table = TableWriter(file)
-            table.add(b"", bytes((1 << 3 | VARINT,)) + varint(shards) + _VERSION)
+            table.add(b"", number_field(1, shards) + _VERSION)
             for key, entry in _written(tensors, data):
                 table.add(key, entry)
             table.finish()
@@ -196,10 +197,10 @@ def _variants(out: BinaryIO, values: Iterable[bytes]) -> tuple[int, int]:
 def _entry(tensor: Tensor, shard: int, offset: int, size: int, crc: int) -> bytes:
     """A BundleEntryProto: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6. Zeros are not written (proto3),
     but the shape is, even a scalar's."""
-    axes = b"".join(_message(2, _number(1, extent)) for extent in tensor.shape)
+    axes = b"".join(bytes_field(2, _number(1, extent)) for extent in tensor.shape)
     return (
         _number(1, NUMBERS[tensor.dtype.name])
-        + _message(2, axes)
+        + bytes_field(2, axes)
         + _number(3, shard)
         + _number(4, offset)
         + _number(5, size)
@@ -208,11 +209,7 @@ def _entry(tensor: Tensor, shard: int, offset: int, size: int, crc: int) -> byte
 
 
 def _number(field: int, value: int) -> bytes:
-    return bytes((field << 3 | VARINT,)) + varint(value) if value else b""
-
-
-def _message(field: int, contents: bytes) -> bytes:
-    return bytes((field << 3 | LENGTH,)) + varint(len(contents)) + contents
+    return number_field(field, value) if value else b""
 
 
 def _state(base: str) -> bytes:

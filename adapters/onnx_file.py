@@ -92,7 +92,8 @@ class OnnxFile(Adapter):
         from wio.adapters._onnx_nodes import GRAPH
         from wio.adapters._onnx_receipt import METADATA_PROPS, entry
         from wio.adapters._onnx_template import write_into_template
-        from wio.adapters._onnx_writer import bytes_field, write_weights
+        from wio.adapters._onnx_writer import write_weights
+        from wio.adapters._protobuf_writer import bytes_field
 
         options = self.checked(options, writing=True)
         if "template" in options:

@@ -6,13 +6,13 @@ import importlib.util
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from msgspec.structs import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import TESTS, run_wio
+from msgspec.structs import replace
 
 import wio
 from wio.cluster import Request, on_dask, plan_digest, write_one

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile import places, replaced
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vector_files import File, compact, floats, framed, strings, table_digest
@@ -697,27 +698,4 @@ def mutation(document: Any, data: st.DataObject) -> Callable[[Any], Any]:
     where = data.draw(st.sampled_from(list(places(document))))
     odd = data.draw(ODD)
     gone = data.draw(st.booleans())
-    return lambda each: replaced(each, where, odd, gone)
-
-
-def places(document: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    yield at
-    if isinstance(document, dict):
-        for key, value in document.items():
-            yield from places(value, (*at, key))
-    elif isinstance(document, list):
-        for k, value in enumerate(document):
-            yield from places(value, (*at, k))
-
-
-def replaced(document: Any, where: tuple[Any, ...], odd: Any, gone: bool) -> Any:
-    if not where:
-        return odd
-    first, rest = where[0], where[1:]
-    pairs = document.items() if isinstance(document, dict) else enumerate(document)
-    changed = {
-        key: replaced(value, rest, odd, gone) if key == first else value
-        for key, value in pairs
-        if not (gone and key == first and not rest)
-    }
-    return changed if isinstance(document, dict) else list(changed.values())
+    return lambda each: replaced(each, where, odd, gone=gone)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from msgspec.structs import replace
 from pathlib import Path
 
 import matrix
@@ -11,6 +10,7 @@ import matrix_table
 import numpy as np
 import pytest
 from matrix import CANNOT, FORMATS, SOURCES, TARGETS, Cell, held_by
+from msgspec.structs import replace
 
 # The matrix is made once for the whole module: one worker runs all of it.
 pytestmark = pytest.mark.xdist_group("matrix")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from msgspec.structs import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_network
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 from onnx_judge import ADAPTER, model, plan, read, run, same, saved, values, write

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import zipfile
-from msgspec.structs import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras3_judge import load as load_keras
+from msgspec.structs import replace
 
 from wio.architectures.architecture import Architecture
 from wio.bundle import Bundle

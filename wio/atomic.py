@@ -86,7 +86,7 @@ class OutputSet:
         for temporary, name in self._names.items():
             with contextlib.suppress(FileNotFoundError):
                 temporary.chmod((self._folder / name).stat().st_mode & 0o7777)
-            _fsync(temporary)
+            fsync(temporary)
         with _uninterrupted():
             if len(self._names) == 1:
                 self._rename(self._names)
@@ -215,7 +215,7 @@ def _names(folder: Path) -> Iterator[str]:
         yield from (entry.name for entry in entries)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -225,7 +225,7 @@ def _fsync(path: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     try:
-        _fsync(folder)
+        fsync(folder)
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise

@@ -23,7 +23,6 @@ _TROUBLE = 2
 _handler: Callable[[int], None] | None = None
 _expected = False
 
-
 # Given first and last byte of a part, it puts that part into the file.
 Fetch = Callable[[int, int], None]
 _elsewhere: dict[tuple[int, int], Fetch] = {}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wio.atomic import atomic_set
+from wio.atomic import atomic_set, fsync
 from wio.bundle import Bundle, Tensor
 from wio.container import UNKNOWN
 from wio.container_writer import Written, save, write_file
@@ -102,7 +101,7 @@ def write_shard(bundle: Bundle, path: Path, names: Sequence[str]) -> Written:
     metadata = {UNKNOWN: {"tensors": kept}} if kept else {}
     written = write_file(Bundle((bundle[name] for name in names), metadata), path)
     # Here, for whoever puts it in its place may be on another machine.
-    _sync(path)
+    fsync(path)
     return written
 
 
@@ -117,11 +116,3 @@ def _sweep(out: Path, keep: Sequence[str]) -> None:
     for path in old:
         if path.name not in keep:
             path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_registry import DockerRegistry, Wire, running
+from docker_registry import DockerRegistry, running
+from loopback import Wire
 from wio_process import Wio
 
 

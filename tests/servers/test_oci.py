@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from docker_registry import DockerRegistry, Wire, running
+from docker_registry import DockerRegistry, running
+from loopback import Wire
 from lying_registry import digest_of
 from wio_process import Wio
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -12,8 +13,9 @@ from wio.file_set import is_name
 from wio.places import call_it, on_leaving, temporary_folder, without_secrets
 from wio.remote.fsspec_source import FsspecSource
 from wio.remote.http_source import HttpSource
+from wio.remote.limits import again
 from wio.remote.source import Entry, RemoteError, Source
-from wio.remote.stand_in import BLOCK, Progress, StandIn, again
+from wio.remote.stand_in import BLOCK, Progress, StandIn, given_up
 
 # A file whose first bytes are JSON is an index, which is read whole; the largest that wio reads.
 _MOST_JSON = 100_000_000
@@ -45,7 +47,7 @@ class Fetched:
         self._asked: set[str] = set()
         on_leaving(self.close)
         call_it(folder, self._url.rstrip("/").rpartition("/")[0])
-        listed = again(self.path, self._source.listed)
+        listed = again(self._source.listed, partial(given_up, self.path))
         for entry in (listed or {}).values():
             self._add(entry)
         self._lists = listed is not None
@@ -95,7 +97,7 @@ class Fetched:
         if name in self._asked or path in self._files or self._lists:
             return
         self._asked.add(name)
-        entry = again(path, lambda: self._source.entry(name))
+        entry = again(partial(self._source.entry, name), partial(given_up, path))
         if entry is not None:
             self._add(entry)
 

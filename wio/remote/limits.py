@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from wio.errors import UsageError
+from wio.remote.source import AgainError, RemoteError
+
+Given = TypeVar("Given")
 
 TIMEOUT = "WIO_REMOTE_TIMEOUT"
 RETRIES = "WIO_REMOTE_RETRIES"
@@ -28,6 +33,19 @@ def retries() -> int:
 def pause(attempt: int, asked: float = 0.0) -> None:
     """Waits before the next attempt, twice as long each time, and as long as the server asks for."""
     time.sleep(min(max(_FIRST_PAUSE * 2**attempt, asked), _LONGEST_PAUSE))
+
+
+def again(ask: Callable[[], Given], given_up: Callable[[AgainError], RemoteError]) -> Given:
+    """What a request gives that may fail in passing; ``given_up`` makes the error of one that fails every time."""
+    attempt = 0
+    while True:
+        try:
+            return ask()
+        except AgainError as error:
+            attempt += 1
+            if attempt > retries():
+                raise given_up(error) from None
+            pause(attempt - 1, error.after)
 
 
 def _number(variable: str, usual: float, least: float) -> float:

@@ -7,7 +7,6 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from wio import mapping
 from wio.errors import WioError
@@ -21,7 +20,6 @@ BLOCK = 1 << 16
 _AHEAD_OF, _MOST_AHEAD = 4, 8 << 20
 
 Progress = Callable[[int], None]
-Given = TypeVar("Given")
 
 
 class StandIn:
@@ -90,7 +88,7 @@ class StandIn:
                     # What came is right; an answer that brings a good deal is no failure.
                     attempt = attempt + 1 if at - before < BLOCK else 1
                     if attempt > retries():
-                        raise _given_up(self.path, error) from None
+                        raise given_up(self.path, error) from None
                     pause(attempt - 1, error.after)
             self._there.add(start // BLOCK, -(-stop // BLOCK))
         finally:
@@ -107,20 +105,7 @@ def _write_all(descriptor: int, data: bytes, at: int) -> None:
         view, at = view[written:], at + written
 
 
-def _given_up(path: Path, error: AgainError) -> RemoteError:
+def given_up(path: Path, error: AgainError) -> RemoteError:
     return RemoteError(
         f"{as_called(str(path))}: {error.message}", remedy="the server is not well, or not reachable; try again later"
     )
-
-
-def again(path: Path, ask: Callable[[], Given]) -> Given:
-    """What a request gives that may fail in passing."""
-    attempt = 0
-    while True:
-        try:
-            return ask()
-        except AgainError as error:
-            attempt += 1
-            if attempt > retries():
-                raise _given_up(path, error) from None
-            pause(attempt - 1, error.after)

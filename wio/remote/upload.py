@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from wio.errors import UsageError
 from wio.file_set import INDEX, is_name
 from wio.places import call_it, temporary_folder, without_secrets
 from wio.remote.fsspec_source import file_system, removed, uploaded
-from wio.remote.limits import pause, retries
+from wio.remote.limits import again
 from wio.remote.source import AgainError, RemoteError
 
 _INDEXES = (INDEX, ".index", ".weights.json")
@@ -50,10 +50,10 @@ def upload(url: str) -> None:
     files = [path for path in out.parent.rglob("*") if path.is_file()]
     for path in sorted(files, key=lambda path: (_rank(path, out), path)):
         name = path.relative_to(out.parent).as_posix()
-        _again(path, lambda path=path, name=name: uploaded(f"{place}/{name}", path))  # type: ignore[misc]
+        again(partial(uploaded, f"{place}/{name}", path), partial(_not_uploaded, path))
     if out.with_name(out.name + INDEX) in files and out not in files:
         # As on a disk: a single file of that name would hide the set.
-        _again(out, lambda: removed(url))
+        again(partial(removed, url), partial(_not_uploaded, out))
 
 
 def _rank(path: Path, out: Path) -> int:
@@ -63,14 +63,8 @@ def _rank(path: Path, out: Path) -> int:
     return 2 if path.name.endswith(_INDEXES) else int(path == out)
 
 
-def _again(path: Path, act: Callable[[], None]) -> None:
-    attempt = 0
-    while True:
-        try:
-            return act()
-        except AgainError as error:
-            attempt += 1
-            if attempt > retries():
-                told = f"{path}: was not uploaded: {error.message}"
-                raise RemoteError(told, remedy="what is there under the name of the index is the old one") from None
-            pause(attempt - 1, error.after)
+def _not_uploaded(path: Path, error: AgainError) -> RemoteError:
+    return RemoteError(
+        f"{path}: was not uploaded: {error.message}",
+        remedy="what is there under the name of the index is the old one",
+    )

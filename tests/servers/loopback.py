@@ -1,4 +1,4 @@
-"""Ports of this machine, and servers that begin to listen on them."""
+"""Ports of this machine, servers that begin to listen on them, and wires to them that count and can be cut."""
 
 from __future__ import annotations
 
@@ -29,16 +29,30 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 class Wire:
-    """A port that leads to another one and counts the bytes that come down from there."""
+    """A port that leads to another one. ``up`` and ``down`` count bytes; after ``cut_up`` or ``cut_down`` of them every
+    connection is broken off, and ``was_cut`` is set; None lets all pass."""
 
     def __init__(self, port: int) -> None:
-        self.down = 0
+        self.up = self.down = 0
+        self.cut_up: int | None = None
+        self.cut_down: int | None = None
+        self.was_cut = threading.Event()
         self._to = port
         self._lock = threading.Lock()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def reset(self) -> None:
+        with self._lock:
+            self.up = self.down = 0
+            self.cut_up = self.cut_down = None
+            self.was_cut.clear()
 
     def close(self) -> None:
         # A socket that is closed under a thread that waits on it leaves its number to the next one, and the thread too.
@@ -54,17 +68,30 @@ class Wire:
 
     def _lead(self, near: socket.socket) -> None:
         with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as far:
-            upwards = threading.Thread(target=self._pump, args=(near, far, False), daemon=True)
+            upwards = threading.Thread(target=self._pump, args=(near, far, True), daemon=True)
             upwards.start()
-            self._pump(far, near, True)
+            self._pump(far, near, False)
             upwards.join()
 
-    def _pump(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, upwards: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                with self._lock:
-                    self.down += len(data) if counted else 0
+                if not self._passes(len(data), upwards):
+                    break
                 target.sendall(data)
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _passes(self, count: int, upwards: bool) -> bool:
+        with self._lock:
+            limit = self.cut_up if upwards else self.cut_down
+            done = self.up if upwards else self.down
+            if limit is not None and done + count > limit:
+                self.was_cut.set()
+                return False
+            if upwards:
+                self.up += count
+            else:
+                self.down += count
+            return True

@@ -120,7 +120,7 @@ def test_what_is_written_is_read(tmp_path: Path, case: tuple[Bundle, dict[str, b
     assert {name: bytes(verified(t).stored()) for name, t in found.items()} == stored
     for name, t in bundle.items():
         if t.origin == name:
-            t = Tensor(**{**vars(t), "origin": None})
+            t = t.changed(origin=None)
         assert everything(found)[name] == everything(Bundle([t]))[name]
 
     # The reference reader sees the same bytes, under the dtype where it has it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import matrix
@@ -10,7 +11,7 @@ import matrix_table
 import numpy as np
 import pytest
 from matrix import CANNOT, FORMATS, SOURCES, TARGETS, Cell, held_by
-from msgspec.structs import replace
+from msgspec import structs
 
 # The matrix is made once for the whole module: one worker runs all of it.
 pytestmark = pytest.mark.xdist_group("matrix")
@@ -61,7 +62,7 @@ PLANTED = [
 @pytest.mark.parametrize(("network", "wrong"), PLANTED)
 def test_the_judges_see_a_wrong_declaration(network: str, wrong: str, target: str, tmp_path: Path) -> None:
     source = SOURCES["torch"](network, tmp_path)
-    told = replace(source.told, declare=(*source.told.declare, wrong))
+    told = structs.replace(source.told, declare=(*source.told.declare, wrong))
     computed = TARGETS[target](replace(source, told=told), network, tmp_path)
     assert computed.shape == source.y.shape
     assert np.abs(computed - source.y).max() > 0.001

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import asdict
 
 from wio.architectures.architecture import Architecture
@@ -110,7 +110,7 @@ class Verification(Struct, frozen=True):
             "ok": self.ok,
             "architecture": self.architecture,
             "input": self.given,
-            "sides": [asdict(side) for side in self.sides],
+            "sides": [to_builtins(side) for side in self.sides],
         }
         if len(self.sides) == 1:
             return document

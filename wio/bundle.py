@@ -37,7 +37,11 @@ def default_layer(name: str) -> str:
 
     This names layers and nothing more: it is what a target calls them, never what they are.
     """
-    return next((name.rpartition(separator)[0] for separator in "/._" if separator in name), name)
+    for separator in "/._":
+        before, found, _ = name.rpartition(separator)
+        if found:
+            return before
+    return name
 
 
 class Synthesis(Struct, frozen=True):

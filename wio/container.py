@@ -48,6 +48,8 @@ class WioFileReader:
             self._header = read_header(file.fileno(), self._name)
             self._map = map_file(file.fileno(), ranges=True)
         self._view = memoryview(self._map)
+        # Roles and the numbers of layouts in the table that do not contradict each other.
+        self._agreed: set[tuple[str, int]] = set()
         self.size = len(self._view)
         self.declaration = self._declaration()
 
@@ -59,8 +61,8 @@ class WioFileReader:
         for item in _list(document, "tensors", dict, self._name):
             tensor = self._tensor(item, layouts)
             tensors.append(tensor)
-            if extra := {key: value for key, value in item.items() if key not in TENSOR_KEYS}:
-                unknown[tensor.name] = extra
+            if not TENSOR_KEYS.issuperset(item):
+                unknown[tensor.name] = {key: value for key, value in item.items() if key not in TENSOR_KEYS}
         declared = {tensor.name for tensor in tensors}
         stored = {name for name in self._header.entries if not name.startswith(RESERVED)}
         if declared != stored or len(tensors) != len(declared):
@@ -143,7 +145,10 @@ class WioFileReader:
             if type(index) is not int or not 0 <= index < len(layouts):
                 raise FormatError(f"{self._name}: tensor {name!r} has layout {index!r}, which is not in the table")
             layout = layouts[index]
-            refuted = layout.check(shape) or (None if role is None else contradiction(role, layout))
+            refuted = layout.check(shape)
+            if refuted is None and role is not None and (role, index) not in self._agreed:
+                refuted = contradiction(role, layout)
+                self._agreed.add((role, index))
             if refuted:
                 raise FormatError(f"{self._name}: tensor {name!r}: {refuted}")
         digest = item.get("sha256")
@@ -224,8 +229,8 @@ def table_digest(entries: Iterable[Entry]) -> str:
     for entry in entries:
         name = entry.name.encode("utf-8", "surrogatepass")
         shape = ",".join(map(str, entry.shape))
-        rest = f"|{entry.dtype.safetensors}|{shape}|{entry.start}|{entry.end}\n"
-        lines.append((name, b"%d:%s%s" % (len(name), name, rest.encode("ascii"))))
+        rest = f"|{entry.dtype.safetensors}|{shape}|{entry.start}|{entry.end}\n".encode("ascii")
+        lines.append((name, b"%d:%b%b" % (len(name), name, rest)))
     return hashlib.sha256(b"".join(line for _, line in sorted(lines))).hexdigest()
 
 

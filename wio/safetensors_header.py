@@ -21,6 +21,7 @@ from wio.mapping import read_at
 MAX_HEADER = 100_000_000
 MAX_RANK = 64
 _MAX_EXTENT = 2**63
+_ENTRY = frozenset({"dtype", "shape", "data_offsets"})
 # Values and containers of one JSON document. A value of three bytes takes two hundred once it is read, so that a small
 # file could ask for gigabytes; 120,000 tensors, more than any model keeps in one file, stay within.
 _MOST_VALUES, _MOST_CONTAINERS = 900_000, 400_000
@@ -78,9 +79,7 @@ def parse_json(raw: bytes, what: str) -> Any:
 
     Memory stays within 300 MB: a document of more values than any weight file has is refused unread.
     """
-    # A backslash is inside a text: those of a document within the document are no values yet.
-    values = raw.count(b",") - raw.count(b',\\"') - raw.count(b',{\\"')
-    if values > _MOST_VALUES or raw.count(b"[") + raw.count(b"{") - raw.count(b'{\\"') > _MOST_CONTAINERS:
+    if _values(raw) > _MOST_VALUES or _containers(raw) > _MOST_CONTAINERS:
         raise FormatError(f"{what} holds more values than any weight file needs ({len(raw)} bytes of JSON)")
     try:
         document = json.loads(
@@ -92,6 +91,17 @@ def parse_json(raw: bytes, what: str) -> Any:
         return document
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{what} is no valid JSON: {error}") from None
+
+
+def _values(raw: bytes) -> int:
+    """At least as many values as there are. What follows a backslash is a document inside a text: no values yet."""
+    commas = raw.count(b",")
+    return commas if commas <= _MOST_VALUES else commas - raw.count(b',\\"') - raw.count(b',{\\"')
+
+
+def _containers(raw: bytes) -> int:
+    opened = raw.count(b"[") + raw.count(b"{")
+    return opened if opened <= _MOST_CONTAINERS else opened - raw.count(b'{\\"')
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -127,17 +137,21 @@ def is_shape(value: object, itemsize: int) -> bool:
     if not isinstance(value, list) or len(value) > MAX_RANK or not _are_sizes(value):
         return False
     # Sizes of 0 are left out: NumPy and others multiply the sizes before they look for one.
-    product: int = math.prod(size for size in value if size)
-    return product * max(itemsize, 1) < _MAX_EXTENT
+    product: int = math.prod(value) or math.prod(size for size in value if size)
+    return product * (itemsize or 1) < _MAX_EXTENT
 
 
 def _are_sizes(values: list[Any]) -> bool:
     """Whether JSON gave whole numbers in range; its ``true`` is no number."""
-    return all(type(value) is int and 0 <= value < _MAX_EXTENT for value in values)
+    # A loop: `all` over a generator takes twice as long, and a file may have 100,000 tensors.
+    for value in values:  # noqa: SIM110
+        if type(value) is not int or not 0 <= value < _MAX_EXTENT:
+            return False
+    return True
 
 
 def _entry(file: str, name: str, value: Any) -> Entry:
-    if not isinstance(value, dict) or not {"dtype", "shape", "data_offsets"} <= value.keys():
+    if not isinstance(value, dict) or not value.keys() >= _ENTRY:
         raise FormatError(f"{file}: tensor {name!r} lacks dtype, shape or data_offsets")
     dtype = BY_SAFETENSORS.get(value["dtype"]) if isinstance(value["dtype"], str) else None
     if dtype is None:

@@ -12,9 +12,9 @@ from typing import NoReturn
 
 def program() -> NoReturn:
     """The command ``wio``: runs, and ends the process."""
-    # Tens of thousands of tensors are made and none is thrown away: looking for garbage among them takes longer than
-    # making them (a quarter of the time to list 100,000).
-    gc.set_threshold(200_000, 50, 50)
+    # Tens of thousands of tensors are made and none is thrown away: looking for garbage among them is a tenth of the
+    # time to list 100,000, and there is little that only the collector finds.
+    gc.set_threshold(5_000_000, 50, 50)
     from wio.cli.main import TROUBLE, main
     from wio.cli.signals import end_cleanly
     from wio.mapping import end_with_a_message_when_a_file_shrinks

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -67,7 +68,8 @@ def message(text: str) -> None:
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
     """A table; names from files are escaped, and only absurd ones are cut off when the output is not a terminal."""
     if not sys.stdout.isatty():
-        _print_plain([headings, *([legible(cell) for cell in row] for row in rows)], [h in right for h in headings])
+        shown = lru_cache(1024)(legible)  # a column has few different cells, but for names
+        _print_plain([headings, *([shown(cell) for cell in row] for row in rows)], [h in right for h in headings])
         return
     from rich.console import Console
     from rich.table import Table

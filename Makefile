@@ -52,7 +52,7 @@ test-corpus: $(ENV)/test/done $(OLD_KERAS) ## tests on third parties' files: mak
 	$(JUDGES) WIO_CORPUS="$(abspath $(DATA))" $(ENV)/test/bin/python -m pytest tests/corpus $(ARGS)
 
 test-servers: $(ENV)/servers/done ## tests against real servers and engines on loopback: nginx, S3, an OCI registry, Dask
-	$(ENV)/servers/bin/python -m pytest tests/servers $(ARGS)
+	$(ENV)/servers/bin/python -m pytest -n $(JOBS) --dist loadfile tests/servers $(ARGS)
 
 JUDGES = TF_CPP_MIN_LOG_LEVEL=2 WIO_THEANO2_PYTHON="$(abspath $(ENV)/theano-keras2/bin/python)" \
 	WIO_THEANO1_PYTHON="$(abspath $(ENV)/theano-keras1/bin/python)" WIO_CACHE="$(abspath .cache)"

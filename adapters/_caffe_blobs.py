@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -15,10 +14,7 @@ from wio.adapters._mapped_files import MappedFile
 from wio.adapters._protobuf import FIXED32, FIXED64, LENGTH, VARINT, WireError, fields, signed64, varint
 from wio.dtypes import DTYPES, DType
 from wio.encodings import from_bytes
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 # blob.hpp: kMaxBlobAxes, and blob.cpp: a blob's size must fit an int.
 MOST_AXES = 32

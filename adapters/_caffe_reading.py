@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -22,11 +22,7 @@ from wio.adapters._caffe_schema import Message, one
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, LayoutError, Problem, printable
 from wio.layout import Layout
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array
 
 # caffe.proto's own defaults.
 _EPSILON = struct.unpack("<f", struct.pack("<f", 1e-5))[0]

@@ -8,16 +8,13 @@ from __future__ import annotations
 import ast
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
 from wio.dtypes import DTYPES, DType
 from wio.errors import FormatError, printable
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 MAGIC = b"\x93NUMPY"
 MOST_HEADER = 10_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._numpy_header import HEAD, MAGIC, Stored, read_head
@@ -14,11 +14,7 @@ from wio.adapters._pickle_values import described, leaves
 from wio.adapters._zip import Member, ZipArchive, member_names
 from wio.bundle import Bundle, Tensor
 from wio.errors import FormatError, Problem, printable
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array
 
 _MOST_OTHER = 10_000
 

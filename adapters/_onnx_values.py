@@ -6,7 +6,7 @@ Source: onnx.proto, TensorProto, the comments of each field (which types it hold
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.adapters._mapped_files import MappedFile
 from wio.adapters._onnx_external import ExternalFiles
@@ -16,10 +16,7 @@ from wio.bundle import Tensor
 from wio.dtypes import DTYPES, DType
 from wio.encodings import from_bytes
 from wio.errors import FormatError
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 FLOATS, INT32S, STRINGS, INT64S, RAW, DOUBLES, UINT64S = 4, 5, 6, 7, 9, 10, 11
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
@@ -12,10 +12,7 @@ from wio.adapters._onnx_values import Values
 from wio.bundle import Tensor
 from wio.dtypes import DTYPES
 from wio.errors import FormatError
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 # Attributes of Constant that are numbers or strings: field of AttributeProto, wio's dtype (Operators.md, Constant).
 NUMBERS = {

@@ -6,13 +6,10 @@ Source: protobuf.dev/programming-guides/encoding. Offsets in messages count from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.errors import FormatError
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 Buffer = bytes | memoryview
 

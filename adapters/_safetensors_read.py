@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.adapters._mapped_files import MappedFile, open_regular
 from wio.adapters._safetensors_write import RECEIPT
@@ -13,13 +13,9 @@ from wio.adapters._shards import is_index, open_shards
 from wio.bundle import Bundle, Tensor
 from wio.encodings import from_bytes
 from wio.errors import FormatError
+from wio.lazy import Array
 from wio.mapping import read_at
 from wio.safetensors_header import Entry, Header, begins_with_header, parse_object, read_header
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 _SUB_BYTE = re.compile(r"has a dtype that is not known: '(F4|F6_E2M3|F6_E3M2)'")
 

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from wio.adapters._tf_messages import Slice
 from wio.dtypes import DType
 from wio.errors import FormatError
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 # One (start, stop) for each axis.
 Box = tuple[tuple[int, int], ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -22,10 +22,7 @@ from wio.adapters._tf_values import plain_values, tensor_proto
 from wio.bundle import Bundle, Tensor
 from wio.encodings import to_bytes
 from wio.errors import DigestError, FormatError, Problem, printable
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array
 
 # tensorflow/core/public/version.h, TF_CHECKPOINT_VERSION.
 VERSION = 1

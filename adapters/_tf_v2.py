@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.adapters import _tf_messages as messages
 from wio.adapters._crc32c import crc32c
@@ -22,10 +22,7 @@ from wio.adapters._tf_table import DAMAGED, MOST_ENTRIES, Table, masked
 from wio.adapters._tf_values import elements, strings, variants
 from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.errors import DigestError, FormatError, Problem, printable
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array
 
 # tensor_bundle.cc, kTensorBundleVersion.
 VERSION = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array as machine_array
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wio.adapters._crc32c import crc32c
 from wio.adapters._protobuf import (
@@ -27,12 +27,10 @@ from wio.adapters._protobuf import (
 from wio.adapters._tf_table import masked
 from wio.dtypes import DType
 from wio.errors import DigestError, FormatError
-from wio.lazy import np
+from wio.lazy import Array, np
 
 if TYPE_CHECKING:
     from wio.adapters._mapped_files import Bytes
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def elements(raw: Bytes, dtype: DType, *, big_endian: bool) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,11 +16,8 @@ from wio.adapters._torch_pickle import Refused, StorageRef, TensorRef
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES, DType
 from wio.errors import FormatError, Problem
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.recurrent import KEY, direction_layers
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 # A view may repeat its storage (stride 0). Above this many bytes, what the file really holds must account for it.
 _MOST_REPEATED = 64 << 20

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import force_setattr, replace
@@ -15,15 +15,10 @@ from wio.dtypes import DType
 from wio.encodings import to_bytes
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
+from wio.lazy import Array
 from wio.network import Network
 from wio.ops import Op, apply_all, rearrange
 from wio.roles import check_role, neutral
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
-
 
 MOST_SHOWN = 60
 _HEADINGS = ("name", "dtype", "shape", "role", "layout", "bytes")

@@ -7,21 +7,17 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.dtypes import DTYPES, DType
 from wio.encodings import from_bytes
 from wio.errors import DigestError, FormatError, LayoutError
 from wio.layout import Layout
+from wio.lazy import Array
 from wio.mapping import map_file, shrunk
 from wio.roles import ROLES, contradiction
 from wio.safetensors_header import Entry, is_shape, parse_object, read_header
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 MAJOR = 1
 RESERVED = "__wio__/"

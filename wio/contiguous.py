@@ -11,13 +11,11 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+from wio.lazy import Array, np
 
-    Array = np.ndarray[Any, np.dtype[Any]]
-    Block = tuple[Any, ...]
+Block = tuple[Any, ...]
 
 # A tile's rows, and the bytes of each; a tile and what it is written to stay in level-2 cache.
 _ROWS = 512
@@ -37,8 +35,6 @@ def contiguous(array: Array, threads: int | None = None) -> Array:
 
     Bit for bit the same for any number of threads.
     """
-    import numpy as np
-
     order = tile_order(array)
     if order is None:
         if not array.shape:
@@ -106,8 +102,6 @@ def _runs(shape: Sequence[int]) -> Iterator[Block]:
 
 def new_tile(dtype: np.dtype[Any]) -> Array:
     """Room for a tile. One value more a row: at a power of two its columns would share a few lines of the cache."""
-    import numpy as np
-
     return np.empty((_ROWS, _ROW_BYTES // dtype.itemsize + 1), dtype)
 
 

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.dtypes import DType
 from wio.errors import FormatError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 
 def to_bytes(array: Array, dtype: DType) -> memoryview:
     """The stored bytes of an array, C order and little-endian; a view of the array where it is already so."""
-    import numpy as np
-
     if dtype.encoding == "varbytes":
         return memoryview(encode_varbytes(array))
     wanted = dtype.numpy
@@ -33,8 +27,6 @@ def to_bytes(array: Array, dtype: DType) -> memoryview:
 
 def from_bytes(data: Any, dtype: DType, shape: tuple[int, ...]) -> Array:
     """The array that stored bytes hold: a view of ``data``. FormatError if they are not its size."""
-    import numpy as np
-
     if dtype.encoding == "varbytes":
         return decode_varbytes(bytes(data), shape)
     if len(data) != math.prod(shape) * dtype.itemsize:
@@ -53,8 +45,6 @@ def encode_varbytes(array: Array) -> bytes:
 
 def decode_varbytes(data: bytes, shape: tuple[int, ...]) -> Array:
     """The byte strings in ``data`` as an object array. FormatError if lengths and bytes do not add up."""
-    import numpy as np
-
     count = math.prod(shape)
     if count > len(data):
         raise FormatError(f"{len(data)} bytes cannot hold {count} byte strings")

@@ -7,18 +7,13 @@ recurrent bias in two arrays, in one (axis B), or only their sum; ONNX has both 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from wio.bundle import Tensor
 from wio.errors import LayoutError
 from wio.layout import Layout, ungrouped
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array
 
 
 def take_gates(tensor: Tensor, gates: str) -> Tensor:

@@ -1,6 +1,6 @@
 """NumPy, imported at its first use: listing and copying need no arrays, and importing it takes longer than both.
 
-``from wio.lazy import np`` where a module is loaded for work that may never touch an array.
+``from wio.lazy import Array, np`` where a module is loaded for work that may never touch an array.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 else:
 
     class _NumPy:
@@ -19,6 +21,9 @@ else:
             setattr(self, name, value)
             return value
 
+    class Array:
+        """What help() shows for a NumPy array."""
+
     np = _NumPy()
 
-__all__ = ["np"]
+__all__ = ["Array", "np"]

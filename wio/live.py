@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.bundle import Bundle
 from wio.errors import AdapterError, PlanError, Problem
+from wio.lazy import Array
 from wio.plan import Plan
 from wio.plugins import adapter_named
 from wio.port import Declarations, Resolved, open_resolved, plan_into
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def load_into(

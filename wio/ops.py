@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,11 +16,7 @@ from msgspec.structs import replace
 from wio.contiguous import contiguous
 from wio.errors import LayoutError
 from wio.layout import SPATIAL, Layout
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array
 
 Axes = tuple[str, ...]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,9 +15,7 @@ from wio.layout import Layout
 from wio.ops import Op, rearrange
 from wio.recurrent import RecurrentLayers, family, is_recurrent
 from wio.recurrent_weights import assembled, bias_step, left_behind, regrouped
-
-if TYPE_CHECKING:
-    from wio.values.step import ValueStep
+from wio.values.step import ValueStep
 
 
 class Step(Struct, frozen=True):

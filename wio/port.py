@@ -28,11 +28,8 @@ from wio.roles import check_role, neutral, neutral_layouts
 from wio.sharded_writer import ShardWriter, save_as
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from wio.values.step import ValueStep
 
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 Progress = Callable[[int], None]
 # What a declaration may say of a layer instead of giving its weights a role.

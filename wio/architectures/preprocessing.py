@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from wio.errors import UsageError
+from wio.lazy import Array
 from wio.network import Network
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 COLORS = ("RGB", "BGR")
 RESIZES = ("bilinear-corner",)

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from wio.bundle import Tensor
 from wio.checks.finding import ERROR, NOTE, WARNING, Finding, listed
 from wio.container import verified
+from wio.lazy import Array
 from wio.roles import NOT_WEIGHTS
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 _PIECE = 1 << 20
 # What initialisers leave in these, and training may leave so: no sign that a tensor was not filled.

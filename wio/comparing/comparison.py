@@ -12,15 +12,13 @@ from wio.comparing.fingerprint import fingerprint
 from wio.comparing.relation import MOST_FOUND, layouts_that_fit, orders_that_fit, same_bits
 from wio.contiguous import contiguous
 from wio.errors import LayoutError
+from wio.lazy import Array
 from wio.port import Resolved, convention_of
 from wio.roles import neutral, same_axes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from wio.layout import Layout
 
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 EQUAL, CLOSE, FOLDED, UNDECLARED, LAYOUT, CHANGED = "equal", "close", "folded", "undeclared", "layout", "changed"
 SEVERITY = {status: k for k, status in enumerate((CHANGED, LAYOUT, UNDECLARED, FOLDED, CLOSE, EQUAL))}

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from wio.bundle import Tensor
 from wio.errors import LayoutError
+from wio.lazy import Array
 from wio.roles import neutral
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 # float32 rounds a product to 6e-8; a folded kernel went through two or three.
 AGREES = 2e-5

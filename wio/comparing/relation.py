@@ -8,17 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.bundle import Tensor
 from wio.contiguous import contiguous, filled, new_tile, on_threads, tile_order, tiles_of
 from wio.errors import LayoutError
 from wio.layout import Layout
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array
 
 # Beyond these there is nothing more to learn, and too much to try.
 MOST_FOUND = 8

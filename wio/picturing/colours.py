@@ -7,12 +7,8 @@ for the colour-blind). Others: viridis (Smith and van der Walt, matplotlib 1.5; 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 Colour = tuple[int, int, int]
 # An odd number: zero has a shade of its own.

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from wio.bundle import Bundle, Tensor
 from wio.errors import UsageError
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.picturing.real import checked_real
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 BINS = 40
 # What of a batch norm is shown, in this order, and the roles that it comes from.

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from wio.errors import UsageError
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.picturing.grid import Grid
 from wio.picturing.kernels import MOST_IN_A_MATRIX, MOST_KERNELS, Chosen, chosen_of
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def feature_map_grid(layer: str, maps: Array, chosen: Chosen | None = None) -> Grid:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.picturing.colours import GAP, indices
 from wio.picturing.png import png
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 _SHOWN_WIDTH = 640
 _LEAST_REACH = 1e-300

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -15,9 +14,6 @@ from wio.lazy import np
 from wio.picturing.grid import Grid
 from wio.picturing.real import checked_real
 from wio.roles import neutral
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_KERNELS, MOST_IN_A_MATRIX = 16, 64
 _INPUTS, _OUTPUTS = ("I", "GI", "C", "?", "HWC", "WC", "DHWC"), ("O", "GO", "U", "M")

@@ -5,13 +5,9 @@ from __future__ import annotations
 import struct
 import zlib
 from base64 import b64encode
-from typing import TYPE_CHECKING, Any
 
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.picturing.colours import GAP, palette
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

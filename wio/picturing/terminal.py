@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wio.errors import printable
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.picturing.colours import GAP, SHADES, indices, palette
 from wio.picturing.distribution import Distribution, summary
 from wio.picturing.grid import Grid
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _ROWS_OF_BARS = 5

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
 
 from wio.errors import UsageError
 from wio.layout import SPATIAL, Layout
+from wio.lazy import Array
 from wio.probing.reading import Reading, Recording
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def dense_readings(kernel: Array, recording: Recording) -> Iterator[Reading]:

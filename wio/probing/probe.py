@@ -7,22 +7,18 @@ could be read is tried, and each is shown with its residual. Where two fit, noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
 from wio.bundle import Bundle, Tensor
 from wio.errors import UsageError
 from wio.layout import Layout
+from wio.lazy import Array
 from wio.probing.dense import dense_readings
 from wio.probing.reading import FITTED, Reading, Recording
 from wio.probing.recurrent import recurrent_readings
 from wio.probing.spatial import spatial_readings
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 # A residual is the largest error over the largest deviation of the output from its mean. Frameworks compute in
 # float32 and in orders of their own, which leaves about 1e-6; a wrong reading leaves about 1.

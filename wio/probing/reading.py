@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from wio.layout import Layout
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array
 
 FITTED = "fitted, a constant for each channel"
 

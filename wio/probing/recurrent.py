@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import permutations, product
-from typing import TYPE_CHECKING, Any
 
 from wio.layout import Layout
+from wio.lazy import Array
 from wio.probing.reading import Reading, Recording
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 GATES = {"lstm": "ifco", "gru": "zrh", "rnn": ""}
 MOST_SEQUENCES, MOST_STEPS = 16, 64

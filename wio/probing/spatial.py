@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import permutations, product
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from wio.errors import UsageError
 from wio.layout import SPATIAL, Layout
+from wio.lazy import Array
 from wio.probing.reading import Reading, Recording
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST_STRIDE = 8
 # Places of the output that are computed: as many as this many multiplications allow, borders first.

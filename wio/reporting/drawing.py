@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from wio.bundle import Tensor
 from wio.errors import WioError
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.markup import escaped, name_of
 from wio.picturing.distribution import Distribution, distribution
 from wio.picturing.grid import Grid
 from wio.picturing.kernels import Chosen, kernel_grid
 from wio.picturing.png import data_uri
 from wio.picturing.real import checked_real
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 # A page draws so many things, of tensors of so many values at most, and so much of each: rows, columns, H and W.
 MOST_CARDS = 12

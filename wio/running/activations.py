@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,15 +12,12 @@ from wio.architectures.architecture import Architecture
 from wio.architectures.registry_draft import settled
 from wio.atomic import staging
 from wio.errors import PlanError, UsageError, did_you_mean
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.network import Network
 from wio.plugins import architecture_named, own_network
 from wio.port import Declarations, Resolved, open_resolved
 from wio.running.network_input import array_input
 from wio.running.network_run import open_network
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class LayerOutput(Struct, frozen=True):

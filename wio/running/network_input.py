@@ -5,17 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from wio.architectures.architecture import Architecture
 from wio.errors import FormatError, UsageError, WioError
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.network import NetLayer
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 # What Pillow turns into R, G and B of 8 bits as TensorFlow's decoders do; an alpha channel is left out.
 _MODES = frozenset({"L", "LA", "P", "RGB", "RGBA"})

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wio.errors import WioError
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 _TYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 _FATAL_ONLY = 4

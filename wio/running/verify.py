@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct, to_builtins
 from msgspec.structs import asdict
@@ -15,15 +15,12 @@ from wio.bundle import Bundle
 from wio.comparing.diff import open_sides
 from wio.errors import UsageError, WioError
 from wio.execution import execution
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.network import OPERATORS, Network
 from wio.plugins import architecture_named
 from wio.port import Declarations, Resolved
 from wio.running.network_input import NetworkInput, array_input, picture_input, random_input
 from wio.running.network_run import NetworkRun, open_network
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 _TOP = 5
 

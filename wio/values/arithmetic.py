@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from wio.dtypes import DType
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
-from wio.lazy import np
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+from wio.lazy import Array, np
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # Which of them hold every value of which others: IEEE 754-2019, table 3.5; bfloat16 is the upper half of a float32.

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from wio.bundle import Synthesis, Tensor
 from wio.errors import LayoutError, Problem, UsageError, WioError
 from wio.layout import Layout
-from wio.lazy import np
+from wio.lazy import Array, np
 from wio.values.arithmetic import inverse_deviation, output_channels, scaled_outputs
 from wio.values.step import BIASES, KERNELS, Layers, Request, ValueStep, beside, computed
-
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 Made = Iterator[ValueStep | Problem]
 _ROUNDED = "computed in float64, rounded once"

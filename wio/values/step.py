@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -13,13 +13,9 @@ from wio.bundle import Bundle, Tensor, default_layer
 from wio.dtypes import DType
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
+from wio.lazy import Array
 from wio.metadata import epsilon_of, is_number, layer_records
 from wio.values.arithmetic import rounded
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 KERNELS = ("conv.kernel", "conv_transpose.kernel", "depthwise.kernel", "dense.kernel", "separable.pointwise_kernel")
 BIASES = ("conv.bias", "conv_transpose.bias", "depthwise.bias", "dense.bias", "separable.bias")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -16,15 +16,11 @@ from wio.architectures.network_changes import CHANGING, changes_of
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES
 from wio.errors import LayoutError, PlanError, Problem, UsageError, WioError
+from wio.lazy import Array
 from wio.metadata import detached, unscaled, with_epsilon, with_tensors
 from wio.values.arithmetic import FLOATS, holds, rounded
 from wio.values.batch_norm_steps import Made, epsilon, fold_batch_norm, fold_bias, square, synthesise, unscale
 from wio.values.step import BIASES, KERNELS, Layers, Request, ValueStep
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def parse_request(text: str) -> Request:

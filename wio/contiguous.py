@@ -37,10 +37,11 @@ def contiguous(array: Array, threads: int | None = None) -> Array:
     """
     order = tile_order(array)
     if order is None:
-        if not array.shape:
+        if array.ndim == 0:
             return array
+        result: Array = np.ascontiguousarray(array)
         # An axis of length 1 may run backwards in an array that NumPy calls contiguous; torch refuses it.
-        return array.copy() if min(array.strides) < 0 else np.ascontiguousarray(array)
+        return array.copy() if result is array and min(array.strides) < 0 else result
     result = np.empty(array.shape, array.dtype)
     # As unsigned numbers, which NumPy copies with loops of their own; bfloat16 and its like go one call a value.
     unsigned = np.dtype(f"u{array.itemsize}")

@@ -143,7 +143,8 @@ class Regate(Op, frozen=True):
         return f"regate {self.source} -> {self.target}"
 
 
-def _places(before: Axes, after: Axes) -> list[int]:
+@lru_cache(maxsize=4096)
+def _places(before: Axes, after: Axes) -> tuple[int, ...]:
     """For each axis of ``after`` its place in ``before``; unit axes keep their own order."""
     free = list(range(len(before)))
     places = []
@@ -151,7 +152,7 @@ def _places(before: Axes, after: Axes) -> list[int]:
         place = next(i for i in free if before[i] == axis)
         free.remove(place)
         places.append(place)
-    return places
+    return tuple(places)
 
 
 @lru_cache(maxsize=4096)

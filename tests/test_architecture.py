@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from wio.dtypes import DTYPES
 from wio.errors import FormatError, NameMapError, WioError
 from wio.network import OPERATORS
 from wio.port import Declarations, open_resolved
+from wio.roles import PER_CHANNEL
 
 INCEPTION = TESTS.parent / "registry" / "inception_v4.toml"
 
@@ -325,3 +327,38 @@ def test_the_specification_names_what_the_code_reads() -> None:
 def test_every_file_of_the_registry_says_where_it_comes_from(path: Path) -> None:
     for dialect in load_architecture(path).dialects.values():
         assert dialect.adapters and dialect.source and dialect.verified and dialect.verified_by
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "letter"),
+    [
+        ("net/a/left/weights", (1, 3, 3, 3), "I is 3, not 2"),
+        ("net/a/right/weights", (3, 1, 2, 5), "I is 2, not 3"),
+        ("net/a/right/bn/mean", (4,), "C is 4, not 5"),
+        ("net/fc/weights", (30, 6), "O is 6, not 7"),
+        ("net/fc/biases", (6,), "O is 6, not 7"),
+    ],
+)
+def test_channels_that_do_not_come_in_are_refused(
+    tmp_path: Path, name: str, shape: tuple[int, ...], letter: str
+) -> None:
+    architecture = load(tmp_path, SMALL)
+    vectors = dict.fromkeys(PER_CHANNEL, ("C",))
+    layouts = {"conv.kernel": ("HWIO",), "dense.kernel": ("(HWC)O",), "dense.bias": ("O",), **vectors}
+    read = partial(architecture.read, dialect=architecture.dialects["one"], convention=Convention.of(layouts))
+    kernels = {"net/a/left/weights": (1, 3, 2, 3), "net/a/right/weights": (3, 1, 3, 5), "net/fc/weights": (30, 7)}
+    outputs = {"net/a/left": 3, "net/a/right": 5, "net/fc": 7}
+    sound = {
+        each: kernels.get(each) or next((size,) for start, size in outputs.items() if each.startswith(start))
+        for each in architecture.names("one")
+    }
+    read(_zeros(sound))
+    with pytest.raises(NameMapError) as error:
+        read(_zeros(sound | {name: shape}))
+    assert [(problem.tensor, letter in problem.message) for problem in error.value.problems] == [(name, True)]
+
+
+def _zeros(shapes: dict[str, tuple[int, ...]]) -> Bundle:
+    made = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    tensors = (Tensor(name, DTYPES["float32"], a.shape, lambda a=a: a) for name, a in made.items())
+    return Bundle(tensors, {"adapter": "tf-checkpoint"})

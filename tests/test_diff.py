@@ -117,6 +117,32 @@ def test_close_only_within_a_tolerance_that_was_given(tmp_path: Path, rtol: floa
     assert compare(tmp_path, (a, None, None), (b, None, None), given)[:2] == (status == "close", status)
 
 
+@pytest.mark.parametrize(("a", "b"), [(2.0, np.inf), (np.inf, 2.0), (np.inf, -np.inf), (60000.0, np.inf)])
+def test_nothing_is_close_to_an_infinity(tmp_path: Path, a: float, b: float) -> None:
+    dtype = np.float16 if a == 60000 else np.float32
+    x, y = (np.array([1, each, 3], dtype) for each in (a, b))
+    for tolerance in (Tolerance(1e-6), Tolerance(0.0, 0.5), Tolerance(3.0, 1e30)):
+        assert compare(tmp_path, (x, None, None), (y, None, None), tolerance)[:2] == (False, "changed")
+        assert not np.isclose(x.astype(float), y.astype(float), tolerance.rtol, tolerance.atol).all()
+    assert compare(tmp_path, (y, None, None), (y, None, None), Tolerance(1e-6))[:2] == (True, "equal")
+
+
+@pytest.mark.parametrize("option", ["--rtol", "--atol"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_what_is_no_tolerance_is_refused(tmp_path: Path, option: str, value: str) -> None:
+    file = str(make(tmp_path / "a.wio", {"a/x": (arrays(2), None, None)}))
+    done = run_wio("diff", file, file, f"{option}={value}", code=2)
+    assert f"{option[2:]} takes a number from 0" in done.stderr
+
+
+def test_a_file_with_rows_of_unknown_order_equals_itself(tmp_path: Path) -> None:
+    """Of another file with the same bytes that is not known: it may flatten otherwise."""
+    dense = {"fc/w": (arrays(12, 5), "dense.kernel", "(?)O")}
+    one, same = make(tmp_path / "a.wio", dense), make(tmp_path / "b.wio", dense, flatten_order="HWC")
+    assert diff(one, one).equal and diff(one, one) == diff(one, one)
+    assert [pair.status for pair in diff(one, same).pairs] == ["undeclared"]
+
+
 def test_only_on_one_side(tmp_path: Path) -> None:
     left = make(tmp_path / "a.wio", {"a/x": (arrays(2), None, None), "b/x": (arrays(2), None, None)})
     right = make(tmp_path / "b.wio", {"a/x": (arrays(2), None, None), "c/y": (arrays(2), None, None)})

@@ -21,11 +21,14 @@ from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES
 from wio.errors import FormatError, NameMapError, Problem
 from wio.layout import Layout
-from wio.network import NetLayer, Network
+from wio.network import FeatureMap, NetLayer, Network
 from wio.roles import NOT_WEIGHTS, same_axes
 
 if TYPE_CHECKING:
     from wio.values.step import Request
+
+# The letter of a kernel's input channels; what has none has weights for each channel.
+_TAKES = {"Conv": "I", "ConvTranspose": "I", "Gemm": "I"}
 
 
 class Architecture:
@@ -113,6 +116,7 @@ class Architecture:
         dropped: dict[str, str] = {}
         problems: list[Problem] = []
         ports = {layer.name: layer for layer in spelling.network.layers}
+        maps = spelling.network.feature_maps()
         for name, tensor in bundle.items():
             parameter, fill = spelling.read.get(name), spelling.filled.get(name)
             reason = next((why for glob, why in dialect.drops if fnmatchcase(name, glob)), None)
@@ -124,8 +128,10 @@ class Architecture:
                 problems.append(Problem("twice", f"{parameter.name} has another name in this file too", name))
             elif parameter is not None:
                 tensors[parameter.name] = tensor
+                port = ports[parameter.layer.name]
+                incoming = maps[port.inputs[0]] if port.inputs else None
                 try:
-                    tensors[parameter.name] = _as_parameter(tensor, parameter, ports[parameter.layer.name], convention)
+                    tensors[parameter.name] = _as_parameter(tensor, parameter, port, incoming, convention)
                 except FormatError as error:
                     problems.append(Problem("shape", error.message, name, error.remedy))
             elif reason is not None or tensor.role in NOT_WEIGHTS:
@@ -236,8 +242,11 @@ def _with_unit_axes(tensor: Tensor, canonical: Mapping[str, Layout]) -> Tensor:
     return tensor.to(layout)
 
 
-def _as_parameter(tensor: Tensor, parameter: Parameter, port: NetLayer, convention: Convention) -> Tensor:
-    """The tensor as a weight of the architecture; ``port`` is its layer as the dialect has it."""
+def _as_parameter(
+    tensor: Tensor, parameter: Parameter, port: NetLayer, incoming: FeatureMap | None, convention: Convention
+) -> Tensor:
+    """The tensor as a weight of the architecture; ``port`` is its layer as the dialect has it, ``incoming`` what that
+    takes."""
     # What a file's own graph says comes before what its format is wont to do.
     own = (tensor.layout,) if tensor.layout is not None and tensor.role == parameter.role else ()
     layout = same_axes(parameter.layout, (*own, *convention.layouts.get(parameter.role, ())))
@@ -256,14 +265,26 @@ def _as_parameter(tensor: Tensor, parameter: Parameter, port: NetLayer, conventi
         role=None,
         layout=None,
     )
-    if refuted := layout.check(tensor.shape) or _wrong_channels(parameter, port, layout, tensor.shape):
+    if refuted := layout.check(tensor.shape) or _wrong_channels(parameter, port, incoming, layout, tensor.shape):
         raise FormatError(refuted)
     return renamed.declared(parameter.role, layout)
 
 
-def _wrong_channels(parameter: Parameter, port: NetLayer, layout: Layout, shape: tuple[int, ...]) -> str | None:
+def _channels(incoming: FeatureMap | None) -> int | None:
+    """How many channels a layer takes; of a flattened map its layout says what there is to say."""
+    if incoming is None or (incoming.flat and len(incoming.sizes) > 1):
+        return None
+    return incoming.size("C")
+
+
+def _wrong_channels(
+    parameter: Parameter, port: NetLayer, incoming: FeatureMap | None, layout: Layout, shape: tuple[int, ...]
+) -> str | None:
     """What in the shape contradicts the numbers of the architecture, as the dialect has them."""
     expected: dict[str, int] = {}
+    taken = _channels(incoming)
+    if taken is not None and parameter.part != "bias":
+        expected[_TAKES.get(port.op, "C")] = taken
     if parameter.key.endswith((".kernel", ".bias")):
         channels = outputs_of(port)
         if channels is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from wio.bundle import Tensor
 from wio.comparing.fingerprint import fingerprint
 from wio.comparing.relation import MOST_FOUND, layouts_that_fit, orders_that_fit, same_bits
 from wio.contiguous import contiguous
-from wio.errors import LayoutError
+from wio.errors import LayoutError, UsageError
 from wio.lazy import Array
 from wio.port import Resolved, convention_of
 from wio.roles import neutral, same_axes
@@ -30,6 +31,16 @@ class Tolerance(Struct, frozen=True):
 
     rtol: float = 0.0
     atol: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_tolerances(self.rtol, self.atol)
+
+
+def check_tolerances(rtol: float, atol: float) -> None:
+    """UsageError for what is no tolerance: infinity would call everything close, NaN nothing."""
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{name} takes a number from 0, not {value}")
 
 
 class Measure(Struct, frozen=True):
@@ -89,8 +100,10 @@ class Comparison:
     ) -> None:
         self._tolerance, self._read_bytes, self._equal_nan = tolerance, read_bytes, equal_nan
         self._conventions = [convention_of(side.bundle, side.adapter).layouts for side in sides]
-        orders = [side.bundle.metadata.get("flatten_order") for side in sides]
-        self._same_flatten = orders[0] is not None and orders[0] == orders[1]
+        facts = [side.bundle.metadata for side in sides]
+        orders = [each.get("flatten_order") for each in facts]
+        # Where no order is known, files that say the same of themselves, as one and the same file does, have the same.
+        self._same_flatten = orders[0] == orders[1] and (orders[0] is not None or facts[0] == facts[1])
 
     def __call__(self, a: Tensor, b: Tensor) -> Pair:
         if (a.role is None) != (b.role is None) or (a.layout is None) != (b.layout is None):
@@ -237,7 +250,10 @@ def measured(x: Array, y: Array, tolerance: Tolerance | None, *, equal_nan: bool
         if floats:
             ulps = max(ulps, _ulps(p, q))
         if tolerance is not None and close:
-            close = bool((gap <= tolerance.atol + tolerance.rtol * np.abs(wide_q)).all())
+            with np.errstate(invalid="ignore", over="ignore"):
+                allowed = tolerance.atol + tolerance.rtol * np.abs(wide_q)
+            # Nothing is close to an infinity but itself, and that does not differ.
+            close = bool((np.isfinite(gap) & (gap <= allowed)).all())
     length = (norm_x * norm_y) ** 0.5
     cosine = dot / length if length > 0 and np.isfinite(length) else None
     known = np.isfinite(worst)

@@ -12,6 +12,7 @@ from msgspec.structs import asdict
 from wio.architectures.architecture import Architecture
 from wio.atomic import staging
 from wio.bundle import Bundle
+from wio.comparing.comparison import check_tolerances
 from wio.comparing.diff import open_sides
 from wio.errors import UsageError, WioError
 from wio.execution import execution
@@ -30,6 +31,9 @@ class Bound(Struct, frozen=True):
 
     rtol: float = 1e-4
     atol: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check_tolerances(self.rtol, self.atol)
 
     def allows(self, a: Array) -> float:
         return max(self.atol, self.rtol * float(np.abs(a).max(initial=0)))

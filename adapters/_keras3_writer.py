@@ -39,6 +39,11 @@ def write_keras3(path: Path, bundle: Bundle, template: Bundle | None, shard_size
         raise UsageError(NEEDS_TEMPLATE, remedy=TEMPLATE_REMEDY)
     if path.suffix == ".json" and not path.name.endswith(MAP):
         raise UsageError(f"{path.name}: Keras loads sharded weights by a file that ends in {MAP}")
+    if path.suffix == ".h5" and not path.name.endswith(".weights.h5"):
+        raise UsageError(
+            f"{path.name}: Keras 3 loads weights alone by a name that ends in .weights.h5",
+            remedy=f"-o {path.stem}.weights.h5, or --into keras-tf for the HDF5 of Keras 2",
+        )
     members = facts.get("members") if path.suffix not in (".h5", ".json") else None
     if not members and path.suffix == ".keras":
         raise UsageError(

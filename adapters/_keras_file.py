@@ -89,14 +89,15 @@ def version_of(file: H5File) -> str | None:
 
 def left_by_wio(file: H5File) -> dict[str, Any] | None:
     """What wio keeps of backend, roles and layouts in a weights file it wrote; None if there is nothing."""
-    if not file.has(DECLARATIONS):
+    place = next((name for name in DECLARATIONS if file.has(name) and not file.is_group(name)), None)
+    if place is None:
         return None
     try:
-        document = json.loads(bytes(file.dataset(DECLARATIONS).load()))
+        document = json.loads(bytes(file.dataset(place).load()))
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or document.get("wio") != 1 or not isinstance(document.get("tensors"), dict):
-        raise FormatError(f"{file.name}: the dataset {DECLARATIONS!r} is not what wio writes there")
+        raise FormatError(f"{file.name}: the dataset {place!r} is not what wio writes there")
     return document
 
 

@@ -13,7 +13,9 @@ from typing import Any
 from msgspec import Struct
 
 from wio.adapters._keras_conventions import CHANNELS_FIRST, CHANNELS_LAST, KerasConvention
+from wio.layout import Layout
 from wio.network import TIME, FeatureMap, NetLayer, output_of
+from wio.roles import contradiction
 
 Config = Mapping[str, Any]
 
@@ -200,7 +202,7 @@ def layout_of(
     if weight.role == "dense.kernel":
         return _of_rows(incoming, "{}O {}")
     if kind in ("batch_norm", "layer_norm"):
-        return _vector(incoming)
+        return _vector(incoming) if _over_channels(config, incoming) else None
     if weight.role == "prelu.alpha":
         return _alpha(config, incoming)
     if kind in ("lstm", "gru", "conv_lstm"):
@@ -290,6 +292,18 @@ def _step_of(incoming: FeatureMap | None) -> FeatureMap | None:
     return FeatureMap(incoming.axes[1:], incoming.sizes[1:], flat=True)
 
 
+def _over_channels(config: Config, incoming: FeatureMap | None) -> bool:
+    """Whether a norm is over the channels alone, as far as its input is known: Keras lets it be over any axes."""
+    told = _numbers(config.get("axis", -1))
+    if len(told) != 1:
+        return False
+    if incoming is None or incoming.flat or incoming.axes is None or "C" not in incoming.axes:
+        return True
+    # Counted with the batch, which comes first.
+    place = incoming.axes.index("C") + 1
+    return told[0] in (place, place - len(incoming.axes) - 1)
+
+
 def _vector(incoming: FeatureMap | None) -> str:
     """A vector over the channels, or over the features of a flattened map."""
     if incoming is None or not incoming.flat or len(incoming.sizes) == 1:
@@ -312,7 +326,9 @@ def _alpha(config: Config, incoming: FeatureMap | None) -> str | None:
     if incoming.flat:
         return None if len(incoming.sizes) > 1 else "C"
     shared = config.get("shared_axes") or []
-    return "".join("1" if place + 1 in shared else axis for place, axis in enumerate(incoming.axes))
+    text = "".join("1" if place + 1 in shared else axis for place, axis in enumerate(incoming.axes))
+    # One alpha for all channels and many for the places is a layer that no other framework has.
+    return None if contradiction("prelu.alpha", Layout.parse(text)) else text
 
 
 def net_layer(name: str, class_name: str, config: Config) -> NetLayer:

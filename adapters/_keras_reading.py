@@ -212,7 +212,7 @@ class Reading:
                 for path, each in document["tensors"].items()
             }
         except AttributeError:
-            raise FormatError(f"{self._file.name}: the dataset {DECLARATIONS!r} is not what wio writes there") from None
+            raise FormatError(f"{self._file.name}: {DECLARATIONS[0]!r} is not what wio writes there") from None
 
     def _names_type(self, layers: list[dict[str, Any]]) -> str:
         """How the lists of names are stored: ``fixed`` by h5py 2, of variable length by h5py 3."""

@@ -19,8 +19,9 @@ from wio.recurrent import KEY
 
 # keras 2.1.5 engine/topology.py: HDF5_OBJECT_HEADER_LIMIT; larger attributes are split into name0, name1, ...
 HEADER_LIMIT = 64512
-# A weights file has no place for roles, layouts and receipts; wio leaves them here, where no Keras looks.
-DECLARATIONS = "wio"
+# A weights file has no place for roles, layouts and receipts. wio leaves them in this dataset, where no Keras looks; in
+# the second where a layer is called as the first.
+DECLARATIONS = ("wio", "wio.declarations")
 
 
 def write_keras(path: Path, bundle: Bundle) -> None:
@@ -108,8 +109,6 @@ def _write_names(group: Any, attribute: str, names: Sequence[str], facts: Mappin
 def _write_declarations(file: Any, bundle: Bundle) -> None:
     import numpy as np
 
-    if DECLARATIONS in file:
-        return
     tensors = {
         tensor.origin or tensor.name: {
             "role": tensor.role,
@@ -130,4 +129,7 @@ def _write_declarations(file: Any, bundle: Bundle) -> None:
     if receipt is not None:
         document["receipt"] = receipt
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    file.create_dataset(DECLARATIONS, data=np.frombuffer(text, np.uint8), track_times=False)
+    place = next((name for name in DECLARATIONS if name not in file), None)
+    if place is None:
+        raise WioError(f"layers are called {' and '.join(DECLARATIONS)}: no name is left for what wio declares")
+    file.create_dataset(place, data=np.frombuffer(text, np.uint8), track_times=False)

@@ -34,6 +34,8 @@ def bundle_of(model: Model, weights: Sequence[Weight], file: str) -> Bundle:
         if declared is not None:
             layer = layers.get(declared.group, weight.tensor.layer)
             tensors.append(replace(weight.tensor, role=declared.role, layout=declared.layout, layer=layer))
+        elif weight.place in found.told - found.used:
+            tensors.append(replace(weight.tensor, role="other"))
         else:
             tensors.append(_by_properties(weight, weight.place in found.contradicted, file))
     metadata: dict[str, Any] = {"adapter": "onnx", "onnx": _metadata(model, weights, found, layers)}

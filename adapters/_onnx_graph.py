@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from wio.adapters._onnx_maps import Known, Taken, further_output_of, integers, output_of
 from wio.adapters._onnx_messages import Function, Graph, Model, Node, Value
-from wio.adapters._onnx_uses import Made, Seen, bias_use, made_by, uses_of
+from wio.adapters._onnx_uses import Made, Seen, bias_use, made_by, told_by, uses_of
 from wio.adapters._onnx_weights import Weight
 from wio.errors import LayoutError
 from wio.layout import Layout
@@ -40,12 +40,17 @@ class Declared(Struct, frozen=True):
 
 
 class Findings(Struct):
-    """Everything that a walk has found; weights are told apart by their place in the file."""
+    """Everything that a walk has found; weights are told apart by their place in the file.
+
+    ``told`` are those that some node takes as a shape, an axis or the like, ``used`` those that one takes otherwise.
+    """
 
     declared: dict[int, Declared] = field(default_factory=dict)
     contradicted: dict[int, list[str]] = field(default_factory=dict)
     dequantized: dict[int, list[str]] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
+    told: set[int] = field(default_factory=set)
+    used: set[int] = field(default_factory=set)
 
 
 class _Scope:
@@ -160,6 +165,9 @@ class _Walk:
         if made is not None:
             scope.made[node.outputs[0]] = made
         self._build(node, scope, seen, maps)
+        arguments = seen if node.outputs[0] in scope.built else told_by(node)
+        for place, each in seen.items():
+            (self.found.told if place in arguments else self.found.used).add(each.weight.place)
         found = None
         if not node.domain:
             shapes = {i: each.shape for i, each in seen.items()}

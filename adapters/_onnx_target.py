@@ -219,7 +219,7 @@ def _spelled(tensor: Tensor) -> str | None:
 
 def _must_be_filled(weight: Weight, wanted: Tensor) -> bool:
     if wanted.role is not None:
-        return True
+        return wanted.role not in NOT_WEIGHTS
     return weight.initializer and "float" in wanted.dtype.name and bool(wanted.shape)
 
 

@@ -68,6 +68,25 @@ def uses_of(node: Node, seen: Mapping[int, Seen], maps: Mapping[int, Known]) -> 
         yield from rule(_Take(node, seen, maps))
 
 
+# Inputs that are shapes, axes, indices and limits by the operator's own definition: what a node is told, no weights.
+_TOLD: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("Reshape", "Expand", "Tile", "Split", "Squeeze", "Unsqueeze", "TopK", "OneHot", "CumSum"), (1,)),
+    **dict.fromkeys(("Upsample", "Trilu"), (1,)),
+    **dict.fromkeys(("Clip", "Dropout"), (1, 2)),
+    **dict.fromkeys(("Pad", "Resize"), (1, 2, 3)),
+    "Slice": (1, 2, 3, 4),
+    "ConstantOfShape": (0,),
+    "Range": (0, 1, 2),
+}
+
+
+def told_by(node: Node) -> tuple[int, ...]:
+    """The numbers of a node's inputs that are no weights, whatever they hold."""
+    if node.domain:
+        return ()
+    return (1,) if node.op.startswith("Reduce") else _TOLD.get(node.op, ())
+
+
 def made_by(node: Node, seen: Mapping[int, Seen], group: str) -> Made | None:
     """The layer that a node is, if a later Add can be its bias."""
     kernel = seen.get(1)

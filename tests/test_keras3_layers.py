@@ -8,11 +8,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keras3_judge import ADAPTER, KINDS, load, model_of, plan_for, predict, read, same_bits, save, twin, write
+from keras3_judge import (
+    ADAPTER,
+    KINDS,
+    keras,
+    load,
+    model_of,
+    plan_for,
+    predict,
+    randomize,
+    read,
+    same_bits,
+    save,
+    twin,
+    write,
+)
 
 from wio.adapters.keras_hdf5 import KerasTF
-from wio.errors import PlanError
+from wio.adapters.wio_file import WioFile
+from wio.errors import PlanError, UsageError
 from wio.layout import Layout
+from wio.port import export, import_into
 
 LSTM = [("lstm.kernel", "I(GU) G=ifco"), ("lstm.recurrent_kernel", "I(GU) G=ifco"), ("lstm.bias", "(GU) G=ifco")]
 GRU = [("gru.kernel", "I(GU) G=zrh"), ("gru.recurrent_kernel", "I(GU) G=zrh"), ("gru.bias", "B(GU) G=zrh")]
@@ -178,3 +194,56 @@ def test_multi_head_attention_is_undeclared_and_returns(tmp_path: Path) -> None:
     assert all(
         same_bits(a, b) for a, b in zip(load(tmp_path / "out.keras").get_weights(), model.get_weights(), strict=True)
     )
+
+
+def test_a_norm_over_other_axes_than_the_channels_is_not_declared(tmp_path: Path) -> None:
+    """A torch.nn.BatchNorm2d would be over the channels: of equal sizes nobody would notice."""
+    layers = keras().layers
+    norms = {
+        "last": layers.BatchNormalization(name="last"),
+        "third": layers.BatchNormalization(axis=3, name="third"),
+        "rows": layers.BatchNormalization(axis=1, name="rows"),
+        "features": layers.LayerNormalization(name="features"),
+        "columns": layers.LayerNormalization(axis=2, name="columns"),
+        "places": layers.LayerNormalization(axis=[1, 2], name="places"),
+    }
+    model = keras().Sequential([layers.Input((4, 4, 4)), layers.Conv2D(4, 1), *norms.values()])
+    bundle = read(save(model, tmp_path / "m.keras"))
+    told = {name: {str(t.layout) for t in bundle.values() if t.layer == name} for name in norms}
+    assert {name for name, layouts in told.items() if layouts == {"C"}} == {"last", "third", "features"}
+    assert {name for name, layouts in told.items() if layouts == {"None"}} == {"rows", "columns", "places"}
+
+
+@pytest.mark.parametrize("shared", [[1], [3], [1, 2], [2, 3], [1, 2, 3]])
+def test_a_slope_for_each_place_and_all_channels_is_kept_as_it_is(shared: list[int], tmp_path: Path) -> None:
+    layers = keras().layers
+    model = keras().Sequential(
+        [layers.Input((5, 6, 2)), layers.Conv2D(3, 1), layers.PReLU(shared_axes=shared, name="p")]
+    )
+    path = save(randomize(model), tmp_path / "m.keras")
+    export(path, tmp_path / "m.wio")
+    kept = WioFile().read(tmp_path / "m.wio")["p/alpha"]
+    assert (str(kept.layout) == "None") is (3 in shared)
+    np.testing.assert_array_equal(kept.numpy(), model.get_layer("p").get_weights()[0])
+
+
+def test_weights_alone_are_not_written_under_a_name_that_keras_does_not_load(tmp_path: Path) -> None:
+    model = keras().Sequential([keras().layers.Input((4,)), keras().layers.Dense(3)])
+    path = save(model, tmp_path / "m.keras")
+    with pytest.raises(UsageError, match=r"out\.h5: Keras 3 loads weights alone by a name that ends in \.weights\.h5"):
+        import_into(path, tmp_path / "out.h5", adapter="keras3")
+    import_into(path, tmp_path / "out.weights.h5", adapter="keras3")
+    twin(model).load_weights(tmp_path / "out.weights.h5")
+
+
+def test_a_layer_may_be_called_wio(tmp_path: Path) -> None:
+    """As is the dataset in which wio leaves roles and layouts."""
+    layers = keras().layers
+    model = randomize(keras().Sequential([layers.Input((4,)), layers.Dense(3, name="wio"), layers.Dense(2, name="d")]))
+    weights = export(save(model, tmp_path / "m.keras"), tmp_path / "m.wio") and tmp_path / "m.wio"
+    import_into(weights, tmp_path / "m.h5", adapter="keras-tf")
+    bundle = KerasTF().read(tmp_path / "m.h5")
+    assert [t.role for t in bundle.values()] == ["dense.kernel", "dense.bias"] * 2
+    other = twin(model)
+    other.load_weights(tmp_path / "m.h5")
+    assert all(same_bits(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))

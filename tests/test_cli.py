@@ -317,3 +317,30 @@ def test_a_template_where_none_is_taken_is_refused(small: Path, tmp_path: Path) 
     assert takes == {"onnx", "keras3"}
     twice = ("--template", tmp_path / "t", "--option", "template=t")
     assert "given twice" in run_wio("import", small, "--into", "onnx", *twice, "-o", tmp_path / "out", code=2).stderr
+
+
+def test_a_file_whose_name_is_no_text_is_exported(tmp_path: Path) -> None:
+    source = os.path.join(os.fsencode(tmp_path), b"b\xffad.npz")  # noqa: PTH118  (Path takes no bytes)
+    np.savez(os.fsdecode(source), w=arrays(2, 3))
+    subprocess.run([sys.executable, "-m", "wio", "export", source, "-o", tmp_path / "out.wio"], check=True)
+    receipt = json.loads(run_wio("inspect", "--receipt", tmp_path / "out.wio").stdout)
+    assert receipt["source"]["file"] == "b\\xffad.npz"
+    assert run_wio("diff", tmp_path / "out.wio", os.fsdecode(source)).stdout == "equal: 1 equal\n"
+
+
+def test_every_line_of_an_error_in_a_batch_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"no zip")
+    np.savez(tmp_path / "b.npz", w=arrays(2))
+    done = run_wio("convert", tmp_path / "a.npz", tmp_path / "b.npz", "--into", "numpy", "-o", tmp_path / "out", code=2)
+    lines = done.stderr.splitlines()
+    assert "\\n" not in done.stderr and any(line.startswith("  -> ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("contents", "told"), [(None, "No such file or directory"), (b"\xff\xfe\x00", "no text in UTF-8")]
+)
+def test_what_is_no_registry_file_is_said_plainly(tmp_path: Path, contents: bytes | None, told: str) -> None:
+    file = tmp_path / "net.toml"
+    if contents is not None:
+        file.write_bytes(contents)
+    assert run_wio("registry", "check", file, code=2).stderr.splitlines()[0] == f"wio: net.toml: {told}"

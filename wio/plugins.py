@@ -252,7 +252,7 @@ def _what_it_is(path: Path) -> str:
             return what
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it first"
-    return f"none of the formats that wio reads (it begins with {printable(head[:16].decode('latin-1'))!r})"
+    return f"none of the formats that wio reads (it begins with {printable(head[:16].decode('latin-1'))})"
 
 
 def open_bundle(

@@ -61,7 +61,16 @@ def facts_of(
 ) -> dict[str, Any]:
     """What was asked for: enough to ask for it again, given the source."""
     stated = {**told, **({"options": base_names(options)} if options else {})}
-    return {"command": command, "source": {"file": Path(source).name, "adapter": adapter.name}, "told": stated}
+    return {
+        "command": command,
+        "source": {"file": _as_text(Path(source).name), "adapter": adapter.name},
+        "told": stated,
+    }
+
+
+def _as_text(name: str) -> str:
+    """A file's name as a receipt holds it: bytes that are no UTF-8, which JSON cannot hold, escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def base_names(options: Mapping[str, str]) -> dict[str, str]:

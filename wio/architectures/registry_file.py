@@ -52,7 +52,8 @@ def load_architecture(path: Path, *, every_dialect: bool = True) -> Architecture
     try:
         document = read_table(path)
     except (OSError, ValueError) as error:
-        raise FormatError(f"{path.name}: {error}") from None
+        told = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise FormatError(f"{path.name}: {told}") from None
     reading = _Reading(document)
     architecture = reading.architecture()
     if architecture is not None and every_dialect:

@@ -33,7 +33,10 @@ def read_table(path: Path) -> dict[str, Any]:
         raise ValueError("no regular file")
     if found.st_size > LARGEST_FILE:
         raise ValueError(f"{found.st_size:,} bytes; no description of a network needs {LARGEST_FILE:,}")
-    text = path.read_text("utf-8")
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("no text in UTF-8") from None
     for number, line in enumerate(text.split("\n"), 1):
         plain = line if '"""' in line or "'''" in line else _QUOTED.sub("", line)
         if plain.count(".") > _MOST_PARTS and max(part.count(".") for part in _BETWEEN.split(plain)) > _MOST_PARTS:

@@ -94,7 +94,8 @@ def _run_batch(arguments: argparse.Namespace) -> int:
         for warning in result["warnings"]:
             message(f"wio: warning: {pair.source}: {printable(warning)}")
         if result["status"] == "failed":
-            message(f"wio: {pair.source}: {result['message'].removeprefix(f'{pair.source}: ')}")
+            for line in f"wio: {pair.source}: {result['message'].removeprefix(f'{pair.source}: ')}".split("\n"):
+                message(line)
     counts = {status: sum(result["status"] == status for result in results) for status in _WORDS}
     message(", ".join(f"{count} {_WORDS[status]}" for status, count in counts.items() if count))
     return 2 if counts["failed"] else 0

@@ -107,7 +107,7 @@ def _completed(layer: NetLayer, weights: Mapping[str, Tensor]) -> NetLayer:
 
 
 def _drafted(layer: NetLayer, weights: Mapping[str, Tensor]) -> NetLayer:
-    """The layer as a row has it: the canonical slope of a PRelu is one for each channel, that of a graph need not be."""
+    """The layer as a row has it: the canonical slope of a PRelu is one for each channel, a graph's may be more."""
     drafted, slope = _completed(layer, weights), weights.get("prelu.alpha")
     varies = set() if slope is None or slope.layout is None else set(slope.layout.letters) - {"C", "1"}
     if not varies:

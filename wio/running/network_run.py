@@ -89,7 +89,9 @@ def _network(architecture: Architecture, side: Resolved, path: Path) -> tuple[Ne
         same = theirs.get(spelled.get(layer.name, layer.name))
         if same is not None:
             for key, here, there in computed_otherwise(same, layer):
-                notes[f"run with {key} {there} in {layer.name}, as {architecture.id} has it; the file has {here}"] = None
+                notes[f"run with {key} {there} in {layer.name}, as {architecture.id} has it; the file has {here}"] = (
+                    None
+                )
         if found == usual and same is not None and same.op == layer.op:
             found = same.attributes.get("epsilon", usual)
         if usual is not None and found is not None and not _same_number(found, usual):

@@ -141,7 +141,8 @@ def _stated(node: Node, op: str, opset: int) -> dict[str, Any]:
 def _behind(node: Node, stated: Mapping[str, Any]) -> dict[str, Any]:
     """The places behind the last window: none to ONNX, unless it says so; where SAME pads, what the stride leaves."""
     told = integers(node, "output_padding") or [0 for _ in stated.get("strides", ())]
-    return {"output_padding": told} if any(told) or (told and "auto_pad" not in stated) else {}
+    same = stated.get("auto_pad", "").startswith("SAME")
+    return {"output_padding": told} if any(told) or (told and not same) else {}
 
 
 def _unsaid(node: Node, op: str) -> str | None:

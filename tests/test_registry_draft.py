@@ -138,6 +138,7 @@ SAID: dict[str, tuple[list[Any], dict[str, tuple[int, ...]]]] = {
     "group": ([conv("y", group=2)], {"c.w": (6, 2, 3, 2), "c.b": (6,)}),
     "output-padding": (transposed(output_padding=[1, 2], pads=[1, 0, 0, 1]), UP),
     "stride-beyond-kernel": (transposed(pads=[1, 0, 0, 1]), UP),
+    "valid-up": (transposed(auto_pad="VALID"), UP),
     "groups-up": (transposed(group=2), {"c.w": (4, 5, 3, 2), "c.b": (10,)}),
     "leaky": (after("LeakyRelu", alpha=0.3), CONV),
     "elu": (after("Elu", alpha=2.0), CONV),

@@ -94,10 +94,12 @@ def _conv_transpose(keras: Pieces, run: Run) -> None:
         raise InexpressibleError("Keras has no groups in it")
     same = told.get("auto_pad") == "SAME_UPPER" and "pads" not in told
     cuts = [[w.begin, w.end] for w in windows]
+    extra = {"output_padding": [w.extra for w in windows]} if told.get("output_padding") is not None else {}
     cropped = not same and any(any(cut) for cut in cuts)
     data_format = keras.data_format(run)
     config = {
         **_walk(run, "kernel_size"),
+        **extra,
         "filters": run.outgoing.size("C"),
         "padding": "same" if same else "valid",
         "data_format": data_format,
@@ -197,7 +199,8 @@ def _lrn(keras: Pieces, run: Run) -> None:
 def _global_pool(keras: Pieces, run: Run) -> None:
     kind = run.layer.op.removeprefix("Global").removesuffix("Pool")
     class_name = f"Global{kind}Pooling{len(keras.space(run))}D"
-    keras.put(run, class_name, {"keepdims": True, "data_format": keras.data_format(run)})
+    kept = bool(run.layer.attributes.get("keepdims", True))
+    keras.put(run, class_name, {"keepdims": kept, "data_format": keras.data_format(run)})
 
 
 def _channel_axis(keras: Pieces, run: Run) -> int:

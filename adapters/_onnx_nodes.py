@@ -163,6 +163,17 @@ def _of_several(run: Run, _: Names) -> Nodes:
     return nodes
 
 
+def _global_pool(run: Run, _: Names) -> Nodes:
+    """ONNX keeps the axes that it pools, with one place each."""
+    if run.layer.attributes.get("keepdims", True):
+        return [_node(run, run.layer.op, run.inputs)]
+    pooled, ones = f"{run.layer.name}/pooled", [1 for _ in run.incoming[0].sizes[1:]]
+    return [
+        _node(run, run.layer.op, run.inputs, name=pooled, shape=[*_shape(run), *ones]),
+        _node(run, "Flatten", [pooled], {"axis": 1}),
+    ]
+
+
 def _plain(run: Run, _: Names) -> Nodes:
     alpha = run.layer.attributes.get("alpha")
     return [_node(run, run.layer.op, run.inputs, {} if alpha is None else {"alpha": float(alpha)})]
@@ -175,8 +186,8 @@ OPERATORS: dict[str, Callable[[Run, Names], Nodes]] = {
     "ConvTranspose": _conv_transpose,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
-    "GlobalAveragePool": _plain,
-    "GlobalMaxPool": _plain,
+    "GlobalAveragePool": _global_pool,
+    "GlobalMaxPool": _global_pool,
     "BatchNormalization": _batch_norm,
     "LRN": _lrn,
     "Gemm": _gemm,

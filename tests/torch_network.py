@@ -20,7 +20,6 @@ from wio.architectures.parameters import parameters_of
 from wio.architectures.registry_file import load_architecture
 from wio.bundle import Bundle, Tensor
 from wio.dtypes import dtype_of
-from wio.layout import Layout
 from wio.network import NetLayer, Network
 
 
@@ -40,9 +39,6 @@ def made_up(network: Network, seed: int = 0) -> Bundle:
         incoming = maps[parameter.layer.inputs[0]]
         channels, out = incoming.size("C"), told.get("filters", told.get("units"))
         group = told.get("group", 1)
-        if group > 1 and parameter.part == "kernel":
-            # A grouped kernel has the channels of one group in its rows.
-            layout = Layout.parse(f"{'DHW'[3 - len(told['kernel_shape']) :]}I(GO) G={group}")
         kernel = dict(zip("DHW"[3 - len(told.get("kernel_shape", [])) :], told.get("kernel_shape", []), strict=True))
         sizes = {"1": 1, "I": channels // group, "O": out, "C": channels, "M": told.get("multiplier", 1), **kernel}
         if parameter.key == "DepthwiseConv.bias":

@@ -15,7 +15,7 @@ from wio.architectures.parameters import Part
 from wio.bundle import Bundle
 from wio.errors import Problem
 from wio.layout import Layout
-from wio.network import TIME, FeatureMap, NetLayer, Network
+from wio.network import TIME, FeatureMap, NetLayer, Network, axis_of
 from wio.roles import NOT_WEIGHTS
 
 # What these do, they do in training only; a network that is run has their input in their place.
@@ -87,8 +87,7 @@ class Run(Struct, frozen=True):
 
     def axis(self) -> str:
         """The letter of the axis along which the layer works: Concat's and Softmax's, C where they do not say."""
-        told, axes = self.layer.attributes.get("axis", "C"), self.incoming[0].axes or ("C",)
-        return str(axes[told - 1 if told > 0 else told] if isinstance(told, int) else told)
+        return axis_of(self.layer, self.incoming[0]) or "C"
 
 
 class Execution(Struct, frozen=True):
@@ -132,6 +131,8 @@ def _trouble(
     layer: NetLayer, incoming: Sequence[FeatureMap | None], outgoing: FeatureMap | None, operators: Collection[str]
 ) -> str | None:
     """Why a layer cannot be run, or None."""
+    if "unsaid" in layer.attributes:
+        return f"what it does no operator says: {layer.attributes['unsaid']}"
     if layer.op not in operators:
         return f"the format has no such operator; it has {', '.join(sorted(operators))}"
     if any(each is None or not each.complete for each in incoming):
@@ -146,6 +147,11 @@ def _trouble(
     first = incoming[0] if incoming else None
     if layer.op == "Gemm" and first is not None and not first.flat and len(first.sizes) > 1:
         return "it takes a map: a Flatten must stand before it"
+    along = axis_of(layer, first)
+    if along != "C" and (first is None or along not in (first.axes or ())):
+        return f"the map has no axis {layer.attributes.get('axis')}"
+    if layer.op == "BatchNormalization" and along != "C":
+        return f"it normalises over {along}, and its weights are over C"
     if layer.op == "LRN" and "size" not in layer.attributes:
         return "it does not say over how many channels (size)"
     if layer.op == "LRN" and first is not None and len(first.sizes) != 3:

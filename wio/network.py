@@ -8,7 +8,7 @@ kernel's rows flatten and in which order old loaders walk the layers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +18,8 @@ from msgspec.structs import replace
 from wio.errors import FormatError
 
 ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "Softmax", "Activation"})
-POOLS = frozenset({"MaxPool", "AveragePool", "GlobalPool", "GlobalAveragePool", "GlobalMaxPool"})
+GLOBAL_POOLS = frozenset({"GlobalPool", "GlobalAveragePool", "GlobalMaxPool"})
+POOLS = GLOBAL_POOLS | {"MaxPool", "AveragePool"}
 ELEMENTWISE = ACTIVATIONS | {"BatchNormalization", "LRN", "Dropout", "Identity"}
 WITH_KERNEL = frozenset({"Conv", "DepthwiseConv", "ConvTranspose", "Gemm"})
 TIME = "T"
@@ -29,7 +30,10 @@ class NetLayer(Struct, frozen=True):
 
     Attributes: ``filters``/``units`` (output channels), ``kernel_shape``, ``strides``, ``dilations``, ``auto_pad``
     (``VALID``, ``SAME_UPPER``, ``CAUSAL``) or ``pads`` (ONNX's: all begins, then all ends), ``ceil_mode``,
-    ``data_format``, ``epsilon``, ``scale``, ``center``, ``bias``, ``axes``, ``sizes``.
+    ``data_format``, ``epsilon``, ``scale``, ``center``, ``bias``, ``axes``, ``sizes``; ``group``, ``output_padding``,
+    ``count_include_pad``, ``alpha``, ``scales``; ``keepdims`` of a global pool; ``axis``, a letter or a number that
+    counts N; ``function``, a text, of an ``Activation``. ``unsaid`` tells a person what the source's operator does and
+    these do not say: such a layer is not run, and a registry's file with it is refused.
     """
 
     name: str
@@ -154,8 +158,51 @@ def unused_name(wanted: str, taken: set[str]) -> str:
     return name
 
 
+def axis_of(layer: NetLayer, incoming: FeatureMap | None) -> str | None:
+    """The letter of the axis along which a layer works, C where it does not say; None for a number that tells none."""
+    told = layer.attributes.get("axis", "C")
+    if isinstance(told, str):
+        return told
+    if incoming is not None and incoming.flat:
+        return "C" if told in (1, -1) else None
+    axes = None if incoming is None else incoming.axes
+    if axes is None:
+        return None
+    place = told - 1 if told > 0 else len(axes) + told
+    return axes[place] if told and 0 <= place < len(axes) else None
+
+
+# What layers compute by, and what holds where they do not say: ONNX's defaults, and C for an axis.
+_COMPUTED_BY: Mapping[str, Mapping[str, Any]] = {
+    "BatchNormalization": {"axis": "C"},
+    "Softmax": {"axis": "C"},
+    "LeakyRelu": {"alpha": 0.01},
+    "Elu": {"alpha": 1.0},
+    "Activation": {"function": None},
+    "Conv": {"group": 1},
+    "ConvTranspose": {"group": 1},
+    "AveragePool": {"count_include_pad": 0},
+}
+
+
+def computed_otherwise(own: NetLayer, wanted: NetLayer) -> Iterator[tuple[str, Any, Any]]:
+    """The attributes by which two layers of one operator compute different things, with what each says."""
+    if own.op != wanted.op:
+        return
+    for name, usual in _COMPUTED_BY.get(own.op, {}).items():
+        here, there = own.attributes.get(name, usual), wanted.attributes.get(name, usual)
+        unsettled = name == "axis" and not (isinstance(here, str) and isinstance(there, str))
+        if unsettled or here is None or there is None:
+            continue
+        near = not isinstance(here, str) and not isinstance(there, str) and abs(here - there) <= 1e-6 * abs(there)
+        if here != there and not near:
+            yield name, here, there
+
+
 def output_of(layer: NetLayer, inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
     """What a layer gives out for what it takes; None if the operator or its input is not known well enough."""
+    if "unsaid" in layer.attributes:
+        return None
     first = inputs[0] if inputs else None
     attributes = layer.attributes
     if layer.op == "Input":
@@ -246,7 +293,7 @@ def _spatial(layer: NetLayer, first: FeatureMap | None) -> FeatureMap | None:
         return None
     letters = [axis for axis in first.axes if axis not in ("C", TIME)]
     attributes = layer.attributes
-    if layer.op == "GlobalPool":
+    if layer.op == "GlobalPool" or attributes.get("keepdims") is False:
         return FeatureMap(("C",), (first.size("C"),))
     sizes = dict(zip(first.axes, first.sizes, strict=True))
     if layer.op in ("GlobalAveragePool", "GlobalMaxPool"):
@@ -278,9 +325,11 @@ def _extent(op: str, attributes: Mapping[str, Any], i: int, rank: int, before: i
     reach = (kernel - 1) * dilation + 1
     begin, end = _pads(attributes.get("pads"), i, rank)
     if op == "ConvTranspose":
-        if attributes.get("output_padding") is not None:
+        extra = attributes.get("output_padding")
+        if extra is not None and pad == "SAME_UPPER":
             return None
-        full = before * stride if pad == "SAME_UPPER" else before * stride + max(reach - stride, 0)
+        behind = max(stride - reach, 0) if extra is None else _each(extra, rank)[i]
+        full = before * stride if pad == "SAME_UPPER" else (before - 1) * stride + reach + behind
         return full - begin - end
     if pad in ("SAME_UPPER", "CAUSAL"):
         return -(-before // stride)

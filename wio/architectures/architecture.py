@@ -293,6 +293,9 @@ def _wrong_channels(
         kernel = port.attributes["kernel_shape"]
         expected |= dict(zip("DHW"[3 - len(kernel) :], kernel, strict=True))
     found = layout.extents(shape)
+    if "G" in found:
+        # I and O of a grouped kernel are those of one group.
+        found |= {letter: found[letter] * found["G"] for letter in "IO"}
     wrong = [
         f"{letter} is {found[letter]}, not {size}" for letter, size in expected.items() if found.get(letter) != size
     ]

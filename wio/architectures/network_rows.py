@@ -9,7 +9,7 @@ from wio.architectures.name_pattern import LONGEST_NAME
 from wio.architectures.parameters import REQUIRED
 from wio.architectures.registry_limits import wrong_attributes
 from wio.errors import Problem, WioError, did_you_mean
-from wio.network import OPERATORS, NetLayer, Network
+from wio.network import OPERATORS, NetLayer, Network, axis_of
 
 MAX_LAYERS = 20_000
 _MOST_PROBLEMS = 200
@@ -49,11 +49,14 @@ class Rows:
             return None
         try:
             network = Network(tuple(layers.values()))
-            network.feature_maps()
+            maps = network.feature_maps()
         except (WioError, TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
             self._wrong("network", error.message if isinstance(error, WioError) else f"its attributes: {error!r}")
             return None
-        return network
+        for layer in network.layers:
+            if layer.op == "BatchNormalization" and axis_of(layer, maps[layer.inputs[0]]) not in ("C", None):
+                self._wrong(f"network: {layer.name}", "a BatchNormalization has weights over C, and no other axis")
+        return None if self.problems else network
 
     def _expand(
         self, rows: Sequence[Any], table: str, scope: str, entrance: str, within: tuple[str, ...]
@@ -109,7 +112,8 @@ class Rows:
             yield NetLayer(name, op, attributes, sources)
         else:
             remedy = self._near(op, [*OPERATORS, *self._modules, *self._templates])
-            self._wrong(where, f"no operator, module or template is named {op!r}", remedy)
+            meant = f" ({attributes['unsaid']})" if "unsaid" in attributes else ""
+            self._wrong(where, f"no operator, module or template is named {op!r}{meant}", remedy)
 
     def _template(
         self, op: str, name: str, sources: tuple[str, ...], attributes: Mapping[str, Any]

@@ -90,6 +90,9 @@ def _layout_text(role: str, layer: NetLayer, incoming: FeatureMap | None) -> str
     if kind == "dense":
         return _dense_layout(incoming)
     letters = "DHW"[3 - len(layer.attributes["kernel_shape"]) :]
+    group = layer.attributes.get("group", 1)
+    if group > 1 and kind != "depthwise":
+        return f"{letters}{'O(GI)' if kind == 'conv_transpose' else 'I(GO)'} G={group}"
     return letters + {"conv_transpose": "OI", "depthwise": "CM"}.get(kind, "IO")
 
 

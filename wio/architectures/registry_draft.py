@@ -16,7 +16,8 @@ from wio.network import OPERATORS, NetLayer, Network, unused_name
 # What the format of spec/registry-1.md knows; graphs say more of their layers, which rows need not.
 _ATTRIBUTES = (
     *("filters", "units", "multiplier", "kernel_shape", "strides", "dilations", "pads", "auto_pad", "ceil_mode"),
-    *("bias", "epsilon", "scale", "center", "axes", "sizes", "axis", "ratio"),
+    *("group", "output_padding", "count_include_pad", "keepdims", "scales", "function", "size", "alpha", "beta"),
+    *("bias", "epsilon", "scale", "center", "axes", "sizes", "axis", "ratio", "unsaid"),
 )
 
 
@@ -24,14 +25,16 @@ def draft(identity: str, network: Network, bundle: Bundle, adapter: str, source:
     """The text of a registry file: the layers as the graph has them, and one dialect that names each weight singly.
 
     What the graph does not tell stands in comments that begin with ``TODO``: an operator without a name here, the size
-    of the input. Roles, kernel sizes and channels come from what the file declares of its tensors.
+    of the input. What the format cannot say of a layer is its attribute ``unsaid``; a file that still has one, or an
+    operator without a name here, is not sound. Roles, kernel sizes and channels come from what the file declares of its
+    tensors.
     """
     held = _by_layer(bundle)
     network = _with_input(network)
-    layers = [_completed(layer, held.get(layer.name, {})) for layer in network.layers]
+    layers = [_drafted(layer, held.get(layer.name, {})) for layer in network.layers]
     lines = [f"id = {quoted(identity)}", f"title = {quoted(identity)}", "", "[network]", "layers = ["]
-    for layer, given in zip(layers, network.layers, strict=True):
-        lines += _row(layer, given.op)
+    for layer in layers:
+        lines += _row(layer)
     lines += ["]", "", f"[dialects.{quoted(adapter)}]", f"adapters = [{quoted(adapter)}]", f"title = {quoted(source)}"]
     lines += [f"source = {quoted(source)}", 'verified = "TODO: by whom, and how"', 'layers = "{layer}"']
     named = dict(_named(Network(tuple(layers)), held))
@@ -76,16 +79,18 @@ def _with_input(network: Network) -> Network:
 
 
 def _completed(layer: NetLayer, weights: Mapping[str, Tensor]) -> NetLayer:
-    """The layer with the attributes that its weights settle; an operator that rows do not know becomes Identity."""
-    op = layer.op if layer.op in OPERATORS else "Identity"
+    """The layer with the attributes that its weights settle."""
+    op = layer.op
     attributes = {k: v for k, v in layer.attributes.items() if k in _ATTRIBUTES and v is not None}
+    if attributes.get("axis") == "C" and op != "Concat":
+        del attributes["axis"]
     parts = PARTS.get(op, ())
     for part in parts:
         if part.switch is not None:
             attributes[part.switch] = part.role in weights
-    if not parts:
+    if not parts and op != "LRN":
         attributes.pop("bias", None)
-    if None in attributes.get("sizes", ()):
+    if op == "Input" and ("axes" not in attributes or None in attributes.get("sizes", ())):
         attributes = {}
     kernel = next((tensor for role, tensor in weights.items() if role.endswith(".kernel")), None)
     if kernel is not None and kernel.layout is not None:
@@ -101,10 +106,22 @@ def _completed(layer: NetLayer, weights: Mapping[str, Tensor]) -> NetLayer:
     return NetLayer(layer.name, op, attributes, layer.inputs)
 
 
-def _row(layer: NetLayer, op: str) -> Iterator[str]:
-    if op != layer.op:
-        yield f"  # TODO: the graph has an operator here that is called {op}"
-    if op == "Input" and "sizes" not in layer.attributes:
+def _drafted(layer: NetLayer, weights: Mapping[str, Tensor]) -> NetLayer:
+    """The layer as a row has it: the canonical slope of a PRelu is one for each channel, a graph's may be more."""
+    drafted, slope = _completed(layer, weights), weights.get("prelu.alpha")
+    varies = set() if slope is None or slope.layout is None else set(slope.layout.letters) - {"C", "1"}
+    if not varies:
+        return drafted
+    unsaid = f"a slope that varies over {' '.join(sorted(varies))}"
+    return replace(drafted, attributes={**drafted.attributes, "unsaid": unsaid})
+
+
+def _row(layer: NetLayer) -> Iterator[str]:
+    if "unsaid" in layer.attributes:
+        yield "  # TODO: what the graph does here no operator says; settle it, and leave unsaid out"
+    elif layer.op not in OPERATORS:
+        yield f"  # TODO: the graph has an operator here that is called {layer.op}"
+    if layer.op == "Input" and "sizes" not in layer.attributes:
         yield '  # TODO: its axes and sizes, as { axes = "HWC", sizes = [224, 224, 3] }'
     inputs = "[" + ", ".join(map(quoted, layer.inputs)) + "]" if len(layer.inputs) != 1 else quoted(layer.inputs[0])
     row = f"  [{quoted(layer.name)}, {quoted(layer.op)}, {inputs}"

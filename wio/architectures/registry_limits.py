@@ -21,7 +21,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|' + r"'[^']*'")
 _BETWEEN = re.compile(r"[=,\[\]{}#]")
 # Steps of matching and comparing that a dialect may take: about a second.
 _MOST_STEPS = 50_000_000
-_AT_LEAST_ONE = ("filters", "units", "multiplier", "size", "kernel_shape", "strides", "dilations", "sizes")
+_AT_LEAST_ONE = ("filters", "units", "multiplier", "size", "kernel_shape", "strides", "dilations", "sizes", "group")
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def wrong_attributes(attributes: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is made of whole numbers from 1"
         elif key == "kernel_shape" and not (isinstance(value, list) and 1 <= len(flat) == len(value) <= 3):
             yield "kernel_shape has a size for each of 1 to 3 axes"
-        elif key in ("filters", "units", "multiplier") and isinstance(value, list):
+        elif key in ("filters", "units", "multiplier", "group") and isinstance(value, list):
             yield f"{key} is one number"
         elif key in ("pads", "scales") and not all(isinstance(each, int | float) for each in flat):
             yield f"{key} is made of numbers"
@@ -78,6 +78,8 @@ def wrong_attributes(attributes: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} is a text"
         elif key == "axis" and not isinstance(value, int | str):
             yield "axis is a letter or a number"
+        elif key == "unsaid":
+            yield f"what it does no operator says yet: {value}"
     axes, sizes = attributes.get("axes"), attributes.get("sizes")
     if isinstance(axes, str) and not (isinstance(sizes, list) and len(sizes) == len(axes) == len(set(axes))):
         yield "axes has a letter for each of sizes, no letter twice"

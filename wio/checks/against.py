@@ -12,7 +12,7 @@ from typing import Any
 
 from wio.checks.finding import ERROR, WARNING, Finding
 from wio.checks.graph import KERNELS, Graph, first_of, norm_in
-from wio.network import ACTIVATIONS, NetLayer, Network
+from wio.network import ACTIVATIONS, NetLayer, Network, computed_otherwise
 
 _PAIRED = KERNELS | {"Add", "Mul", "Max", "Average", "Concat", "Input"}
 _CLOSE = 1e-6
@@ -117,7 +117,9 @@ def _compared(ours: Graph, theirs: Graph, own: NetLayer, wanted: NetLayer, title
             evidence = f"{norm.name} comes before the activation; in {title} it comes after"
             yield Finding("graph-differs", ERROR, name, evidence)
         yield from _epsilon(norm, wanted_norm, title)
+        yield from _otherwise(norm, wanted_norm, title)
     if own.op in KERNELS:
+        yield from _otherwise(own, wanted, title)
         yield from _bias(own, wanted, norm, title)
         yield from _activation(name, chain, expected, title)
 
@@ -140,6 +142,9 @@ def _bias(own: NetLayer, wanted: NetLayer, norm: NetLayer | None, title: str) ->
 
 def _activation(name: str, chain: list[NetLayer], expected: list[NetLayer], title: str) -> Iterator[Finding]:
     """Softmax aside: a network is often kept without it, and gives out logits."""
+    ends = [first_of(layers, frozenset({"Softmax"})) for layers in (chain, expected)]
+    if ends[0] is not None and ends[1] is not None:
+        yield from _otherwise(chain[ends[0]], expected[ends[1]], title)
     kinds = ACTIVATIONS - {"Softmax"}
     here, there = first_of(chain, kinds), first_of(expected, kinds)
     own = None if here is None else chain[here].op
@@ -147,3 +152,10 @@ def _activation(name: str, chain: list[NetLayer], expected: list[NetLayer], titl
     if own != wanted:
         evidence = f"its activation is {own or 'none'}; that of {title} is {wanted or 'none'}"
         yield Finding("graph-differs", ERROR, name, evidence)
+    elif here is not None and there is not None:
+        yield from _otherwise(chain[here], expected[there], title)
+
+
+def _otherwise(own: NetLayer, wanted: NetLayer, title: str) -> Iterator[Finding]:
+    for attribute, here, there in computed_otherwise(own, wanted):
+        yield Finding("graph-differs", ERROR, own.name, f"{attribute} {here}; {title} has {there} in {wanted.name}")

@@ -8,7 +8,7 @@ from functools import cached_property
 from msgspec import Struct
 
 from wio.checks.finding import NOTE, WARNING, Finding, listed
-from wio.network import ACTIVATIONS, POOLS, NetLayer, Network
+from wio.network import ACTIVATIONS, GLOBAL_POOLS, POOLS, NetLayer, Network
 
 NORM = "BatchNormalization"
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "DepthwiseConv"})
@@ -63,7 +63,7 @@ class Graph(Struct, frozen=True, dict=True):
         layer = self.layers[name]
         while len(layer.inputs) == 1:
             layer = self.layers[layer.inputs[0]]
-            if layer.op == "GlobalPool":
+            if layer.op in GLOBAL_POOLS:
                 return True
             if layer.op not in KERNELS | ACTIVATIONS | _LINEAR | {NORM}:
                 return False

@@ -16,7 +16,7 @@ from wio.bundle import Bundle, Tensor
 from wio.dtypes import DTYPES
 from wio.lazy import np
 from wio.metadata import epsilon_of
-from wio.network import Network
+from wio.network import Network, computed_otherwise
 from wio.plugins import own_network
 from wio.port import Resolved
 from wio.running.onnx_session import OnnxSession
@@ -87,6 +87,11 @@ def _network(architecture: Architecture, side: Resolved, path: Path) -> tuple[Ne
         usual = layer.attributes.get("epsilon")
         found = epsilon_of(metadata, layer.name) or usual
         same = theirs.get(spelled.get(layer.name, layer.name))
+        if same is not None:
+            for key, here, there in computed_otherwise(same, layer):
+                notes[f"run with {key} {there} in {layer.name}, as {architecture.id} has it; the file has {here}"] = (
+                    None
+                )
         if found == usual and same is not None and same.op == layer.op:
             found = same.attributes.get("epsilon", usual)
         if usual is not None and found is not None and not _same_number(found, usual):

@@ -234,7 +234,8 @@ def test_pytorch_computes_the_same(case: str, ending: str, tmp_path: Path) -> No
     state = torch.load(tmp_path / "m.pt", weights_only=True)
     [shape] = [each.shape[1:] for each in model.inputs]
     x = np.random.default_rng(3).uniform(-1, 1, (2, *shape)).astype("f4")
-    [expected] = keras.tree.flatten(model.predict(x, verbose=0))
+    told = {"x": x} if isinstance(model.input, dict) else x
+    [expected] = keras.tree.flatten(model.predict(told, verbose=0))
     given = torch.tensor(x)
     with torch.no_grad():
         found = run(state, given.movedim(-1, 1) if x.ndim == 4 else given).numpy()

@@ -382,11 +382,22 @@ def flow_of(class_name: str, config: Config, layer: NetLayer, inputs: Sequence[F
         return FeatureMap(("C",), (None,))
     if class_name == "Embedding" and first is not None and len(first.sizes) == 1:
         return FeatureMap(None, (first.sizes[0], config.get("output_dim")))
-    if class_name == "RepeatVector" and first is not None and first.axes == ("C",):
-        return FeatureMap((TIME, "C"), (config.get("n"), first.sizes[0]))
+    if class_name == "RepeatVector" and first is not None and first.axes in (("C",), (TIME, "C")) and not first.flat:
+        return FeatureMap((TIME, "C"), (config.get("n"), first.sizes[-1]))
+    if layer.op == "Concat" and layer.attributes["axis"] == -1:
+        return _features(inputs)
     if class_name == "Flatten":
         return FLAT_UNKNOWN
     return None
+
+
+def _features(inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
+    """Features joined to features, where of one it is not known how many axes come before them."""
+    known = [each for each in inputs if each is not None and each.axes and each.axes[-1] == "C" and not each.flat]
+    if len(known) < len(inputs) or all(TIME not in (each.axes or ()) for each in known):
+        return None
+    units = [each.sizes[-1] for each in known]
+    return FeatureMap((TIME, "C"), (None, None if None in units else sum(filter(None, units))))
 
 
 def states_of(class_name: str, config: Config) -> list[FeatureMap | None]:

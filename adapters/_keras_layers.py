@@ -343,6 +343,8 @@ def net_layer(name: str, class_name: str, config: Config) -> NetLayer:
     letters = spatial_letters(class_name)
     if letters is not None:
         op = _SPATIAL_CLASSES[class_name][0]
+        if op == "GlobalPool" and config.get("keepdims"):
+            op = "GlobalAveragePool" if "Average" in class_name else "GlobalMaxPool"
         return NetLayer(name, op, {"letters": letters, **_spatial_attributes(op, config, letters)})
     if class_name in _ELEMENTWISE:
         return NetLayer(name, "Activation")
@@ -378,7 +380,7 @@ def flow_of(class_name: str, config: Config, layer: NetLayer, inputs: Sequence[F
         return flow
     if class_name in _RECURRENT and class_name != "ConvLSTM2D":
         return FeatureMap((TIME, "C"), (None, config.get("units", config.get("output_dim"))))
-    if layer.op == "GlobalPool" and not config.get("keepdims"):
+    if layer.op == "GlobalPool":
         return FeatureMap(("C",), (None,))
     if class_name == "Embedding" and first is not None and len(first.sizes) == 1:
         return FeatureMap(None, (first.sizes[0], config.get("output_dim")))
@@ -427,8 +429,6 @@ def _spatial_attributes(op: str, config: Config, letters: str) -> dict[str, Any]
     attributes: dict[str, Any] = {"data_format": told}
     if op in ("Pad", "Crop"):
         return {**attributes, "pads": _pads(config.get("padding", config.get("cropping", 1)), len(letters))}
-    if op == "GlobalPool":
-        return {**attributes, "keepdims": bool(config.get("keepdims"))}
     if op == "Resize":
         return {**attributes, "scales": _repeat(config.get("size", config.get("length", 2)), len(letters))}
     kernel = kernel_shape(config)

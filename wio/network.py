@@ -275,10 +275,10 @@ def _spatial(layer: NetLayer, first: FeatureMap | None) -> FeatureMap | None:
         return None
     letters = [axis for axis in first.axes if axis not in ("C", TIME)]
     attributes = layer.attributes
-    if layer.op == "GlobalPool" and not attributes.get("keepdims"):
+    if layer.op == "GlobalPool":
         return FeatureMap(("C",), (first.size("C"),))
     sizes = dict(zip(first.axes, first.sizes, strict=True))
-    if layer.op in ("GlobalPool", "GlobalAveragePool", "GlobalMaxPool"):
+    if layer.op in ("GlobalAveragePool", "GlobalMaxPool"):
         return FeatureMap(first.axes, tuple(sizes[axis] if axis == "C" else 1 for axis in first.axes))
     for i, letter in enumerate(letters):
         before = sizes[letter]

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from wio.adapters._keras3_tree import Tree
 from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel
 from wio.adapters._keras_graph import batch_norms
-from wio.adapters._keras_layers import recurrent_facts
+from wio.adapters._keras_layers import are_directions, as_backward, recurrent_facts
 from wio.errors import FormatError
 
 CONTAINERS = ("Sequential", "Functional", "Model")
@@ -116,8 +116,8 @@ class _Recorded(KerasModel):
 
     def _layer(self, document: Mapping[str, Any], *rest: Any) -> Any:
         found = super()._layer(document, *rest)
-        # A layer that is called more than once is declared by its first call, which built it.
-        self.declared.setdefault(id(document), found[0])
+        # Of several calls the last is told with what all of them agree on.
+        self.declared[id(document)] = found[0]
         return found
 
 
@@ -175,30 +175,23 @@ class _Walk:
             yield Place(own, layer, class_name, weights, epsilon if isinstance(epsilon, float) else None, facts)
 
     def _both_ways(self, config: Mapping[str, Any], path: str, layer: str, depth: int) -> Iterator[Place]:
-        """Keras 3 writes the forward layer, already renamed, and the backward layer only where it was given."""
-        forward, backward = config["layer"], config.get("backward_layer")
+        """Keras 3 writes both layers, as they are called; tf.keras a backward layer only where one was given."""
+        forward, given = config["layer"], config.get("backward_layer")
+        backward = given or forward
         name = str(forward["config"]["name"]).removeprefix("forward_")
+        paired = given is None or are_directions(forward, given)
         for place in self._layer(forward, f"{path}/forward_layer", f"{layer}/", f"forward_{name}", depth + 1):
-            yield replace(place, both=(layer, "forward"))
+            yield replace(place, both=(layer, "forward") if paired else None)
         back_path = f"{path}/backward_layer"
-        back_name = self._tree.saved_name(back_path) or f"backward_{name}"
-        alike = backward is None or all(_kind(backward, key) == _kind(forward, key) for key in _TELLING)
-        for place in self._layer(forward, back_path, f"{layer}/", back_name, depth + 1):
-            there = place if alike else Place(place.path, place.layer, place.class_name, None, None)
-            yield replace(there, both=(layer, "backward"))
+        back_name = self._tree.saved_name(back_path) or (given["config"]["name"] if given else f"backward_{name}")
+        for place in self._layer(backward, back_path, f"{layer}/", str(back_name), depth + 1):
+            facts = as_backward(place.recurrent) if paired and given is not None else place.recurrent
+            yield replace(place, recurrent=facts, both=(layer, "backward") if paired else None)
 
     def _folder(self, path: str) -> str:
         """The group of a container's layers, which files of 2.13 call by another name (H5IOStore.get)."""
         usual, old = f"{path}/{LAYERS}".lstrip("/"), f"{path}/{LAYERS_2_13}".lstrip("/")
         return old if usual not in self._tree.groups and old in self._tree.groups else usual
-
-
-# What decides which variables a recurrent layer has, and how they are laid out.
-_TELLING = ("class_name", "use_bias", "reset_after", "units", "filters")
-
-
-def _kind(document: Mapping[str, Any], key: str) -> Any:
-    return document.get(key) if key == "class_name" else document["config"].get(key)
 
 
 def _quantized(config: Mapping[str, Any]) -> bool:

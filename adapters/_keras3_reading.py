@@ -19,7 +19,7 @@ from wio.adapters._keras3_target import (
 )
 from wio.adapters._keras3_tree import VARS, Tree, Variable, WeightsFile
 from wio.bundle import FROM_NAME, Bundle, Tensor
-from wio.errors import FormatError, LayoutError
+from wio.errors import FormatError
 from wio.layout import Layout
 from wio.recurrent import KEY
 
@@ -136,6 +136,8 @@ class _Reading:
     def __init__(self, file: str, tree: Tree, config: Config | None) -> None:
         self._file, self._tree, self._config = file, tree, config
         self._places = config.places(tree) if config else {}
+        # What the config seems to declare of a tensor and its shape refutes, by the tensor's name.
+        self._contradicted: dict[str, str] = {}
 
     def bundle(self, kind: str, members: list[dict[str, str]] | None = None, version: str | None = None) -> Bundle:
         ordered = list(self._ordered())
@@ -146,6 +148,8 @@ class _Reading:
         if members:
             facts["members"] = members
         facts["groups"] = {path: dict(attributes) for path, attributes in self._tree.groups.items()}
+        if self._contradicted:
+            facts["contradicted"] = self._contradicted
         facts["variables"] = {v.path: self._record(v, t) for v, t in zip(ordered, tensors, strict=True)}
         metadata: dict[str, Any] = {"adapter": FACTS, "data_format": data_format, "flatten_order": "HWC"}
         if self._config is not None and (layers := self._layers(tensors)):
@@ -210,7 +214,7 @@ class _Reading:
         if place is not None:
             layer = place.layer
             if place.weights is not None:
-                role, layout = self._declared(variable, place)
+                role, layout = self._declared(variable, place, name)
         return Tensor(
             name,
             variable.dtype,
@@ -223,13 +227,13 @@ class _Reading:
             raw=variable.raw,
         )
 
-    def _declared(self, variable: Variable, place: Place) -> tuple[str, Layout | None]:
+    def _declared(self, variable: Variable, place: Place, name: str) -> tuple[str | None, Layout | None]:
+        """Nothing where the shape refutes what was understood of the config: something in it is not known here."""
         weight = (place.weights or ())[int(variable.index)]
         layout = None if weight.layout is None else Layout.parse(weight.layout)
         if layout is not None and (refuted := layout.check(variable.shape)):
-            raise LayoutError(
-                f"{self._file}: {place.name_of(variable.index)}: config.json declares what its shape refutes: {refuted}"
-            )
+            self._contradicted[name] = f"{weight.role} {layout}: {refuted}"
+            return None, None
         return weight.role, layout
 
     def _record(self, variable: Variable, tensor: Tensor) -> dict[str, Any]:

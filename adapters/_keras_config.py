@@ -7,7 +7,7 @@ to layers by order, so this does too, and checks the order against the arrays' n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -15,13 +15,17 @@ from msgspec.structs import replace
 
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention, version_family
 from wio.adapters._keras_layers import (
+    FLAT_UNKNOWN,
     Weight,
+    are_directions,
+    as_backward,
     data_format,
     flow_of,
     is_cudnn,
     layout_of,
     net_layer,
     recurrent_facts,
+    states_of,
     weights_of,
 )
 from wio.errors import FormatError
@@ -29,6 +33,9 @@ from wio.network import TIME, FeatureMap, NetLayer
 
 MAX_DEPTH = 32
 CONTAINERS = ("Sequential", "Model", "Functional", "Container")
+# An output of a call of a layer: the layer's name, the number of the call, the number of the output.
+Reference = tuple[str, int, int]
+Maps = Sequence[FeatureMap | None]
 
 
 class DeclaredWeight(Struct, frozen=True):
@@ -86,6 +93,8 @@ class KerasModel:
         self.data_format = told_format or (None if self.mixed or not self.formats else self.formats[0])
         self._told = told_format
         self._names = names
+        # By document and name, what the calls of a layer up to now agree on.
+        self._agreed: dict[tuple[int, str], tuple[DeclaredWeight, ...] | None] = {}
         try:
             self.layers, _ = self._container(config, [], 0)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
@@ -94,42 +103,40 @@ class KerasModel:
     def _convention(self, config: Mapping[str, Any]) -> KerasConvention:
         return KerasConvention(self._family, self._backend, data_format(config) or self.data_format or CHANNELS_LAST)
 
-    def _container(
-        self, config: Mapping[str, Any], incoming: Sequence[FeatureMap | None], depth: int
-    ) -> tuple[list[DeclaredLayer], FeatureMap | None]:
-        """The layers of a container, and what it gives out, for what flows into it."""
+    def _container(self, config: Mapping[str, Any], incoming: Maps, depth: int) -> tuple[list[DeclaredLayer], Maps]:
+        """The layers of a container, and what each of its outputs gives, for what flows into it."""
         if depth > MAX_DEPTH:
             raise FormatError(f"its model_config nests models deeper than {MAX_DEPTH}")
         inner = config["config"]
         layers = inner if isinstance(inner, list) else inner["layers"]
-        functional = not isinstance(inner, list) and config["class_name"] != "Sequential"
-        found: list[DeclaredLayer] = []
-        outputs: dict[tuple[str, int], FeatureMap | None] = {}
-        flowing = incoming[0] if incoming else None
-        entrances = [name for name, *_ in references(inner.get("input_layers"))] if functional else []
-        for position, document in enumerate(layers):
-            name = name_of(document, position, self._names if depth == 0 and len(self._names) == len(layers) else ())
-            nodes = nodes_of(document) if functional else [[]]
-            start = first_node(document, name, len(nodes), inner) if functional else 0
-            if functional and name in entrances and incoming:
-                place = min(entrances.index(name), len(incoming) - 1)
-                outputs[name, 0] = incoming[place]
-                found.append(DeclaredLayer(name, str(document["class_name"]), None, ()))
-                continue
-            for k, node in enumerate(nodes or [[]]):
-                inputs = [outputs.get(reference) for reference in node] if functional else [flowing]
-                declared, flowing = self._layer(document, name, inputs, depth)
-                outputs[name, start + k] = flowing
-                if k == 0:
-                    found.append(declared)
-        if functional:
-            ends = [outputs.get((name, k)) for name, k in references(inner.get("output_layers"))]
-            flowing = ends[0] if ends else None
-        return found, flowing
+        given = self._names if depth == 0 and len(self._names) == len(layers) else ()
+        names = [name_of(document, position, given) for position, document in enumerate(layers)]
+        if isinstance(inner, list) or config["class_name"] == "Sequential":
+            found, flowing = [], incoming
+            for document, name in zip(layers, names, strict=True):
+                declared, flowing = self._layer(document, name, flowing, depth)
+                found.append(declared)
+            return found, flowing
+        entrances = [name for name, *_ in references(inner.get("input_layers"))]
+        by_place: dict[int, DeclaredLayer] = {}
+        outputs: dict[tuple[str, int], Maps] = {}
 
-    def _layer(
-        self, document: Mapping[str, Any], name: str, inputs: list[FeatureMap | None], depth: int
-    ) -> tuple[DeclaredLayer, FeatureMap | None]:
+        def taken(reference: Reference) -> FeatureMap | None:
+            maps = outputs.get(reference[:2], ())
+            return maps[reference[2]] if 0 <= reference[2] < len(maps) else None
+
+        for place, number, node in _in_order(layers, names, inner):
+            document, name = layers[place], names[place]
+            if name in entrances and incoming:
+                known = len(incoming) == len(entrances)
+                outputs[name, number] = [incoming[entrances.index(name)] if known else None]
+                by_place[place] = DeclaredLayer(name, str(document["class_name"]), None, ())
+                continue
+            by_place[place], outputs[name, number] = self._layer(document, name, [*map(taken, node)], depth)
+        ends = [taken(reference) for reference in references(inner.get("output_layers"))]
+        return [by_place[place] for place in sorted(by_place)], ends
+
+    def _layer(self, document: Mapping[str, Any], name: str, inputs: Maps, depth: int) -> tuple[DeclaredLayer, Maps]:
         class_name, config = str(document["class_name"]), document["config"]
         shape = None
         if isinstance(config, dict):
@@ -143,32 +150,43 @@ class KerasModel:
                 name, class_name, None, _nested(sub, name), facts, any(layer.cudnn for layer in sub)
             ), out
         if class_name == "InputLayer":
-            return DeclaredLayer(name, class_name, None, ()), inputs[0] if inputs else None
+            return DeclaredLayer(name, class_name, None, ()), inputs[:1]
         if class_name in ("TimeDistributed", "Bidirectional"):
             return self._wrapper(class_name, name, config, inputs, depth)
         network = net_layer(name, class_name, config)
         incoming = _as_told(inputs[0] if inputs else None, network, self.data_format)
-        weights = weights_of(class_name, config, self._version, self._backend)
-        declared = None
-        if weights is not None:
-            convention = self._convention(config)
-            declared = tuple(
-                DeclaredWeight(
-                    w.role,
-                    layout_of(w, class_name, config, convention, incoming, self._version),
-                    name,
-                    w.leaves,
-                    w.trainable,
-                    data_format(config),
-                )
-                for w in weights
-            )
+        declared = self._weights(class_name, name, config, incoming)
+        # The first of several calls must not speak for the others: what they do not agree on nobody knows.
+        if declared != self._agreed.setdefault((id(document), name), declared):
+            declared = self._weights(class_name, name, config, FLAT_UNKNOWN)
+            self._agreed[id(document), name] = declared
         if class_name == "Permute" and self.mixed:
-            return DeclaredLayer(name, class_name, None, ()), _permuted(incoming, config["dims"])
+            return DeclaredLayer(name, class_name, None, ()), [_permuted(incoming, config["dims"])]
         flow = flow_of(class_name, config, network, [incoming, *inputs[1:]])
         facts = recurrent_facts(class_name, config)
         told = {name: facts} if facts else {}
-        return DeclaredLayer(name, class_name, config.get("epsilon"), declared, told, is_cudnn(class_name)), flow
+        layer = DeclaredLayer(name, class_name, config.get("epsilon"), declared, told, is_cudnn(class_name))
+        return layer, [flow, *states_of(class_name, config)]
+
+    def _weights(
+        self, class_name: str, name: str, config: Mapping[str, Any], incoming: FeatureMap | None
+    ) -> tuple[DeclaredWeight, ...] | None:
+        """The arrays of a plain layer for what flows into it; None for a class whose arrays are not known."""
+        weights = weights_of(class_name, config, self._version, self._backend)
+        if weights is None:
+            return None
+        convention = self._convention(config)
+        return tuple(
+            DeclaredWeight(
+                w.role,
+                layout_of(w, class_name, config, convention, incoming, self._version),
+                name,
+                w.leaves,
+                w.trainable,
+                data_format(config),
+            )
+            for w in weights
+        )
 
     def _input(self, sizes: tuple[Any, ...]) -> FeatureMap:
         """What enters a model: its axes are known only where a data format was told or is the same in every layer."""
@@ -178,13 +196,14 @@ class KerasModel:
         return FeatureMap(axes, sizes)
 
     def _wrapper(
-        self, class_name: str, name: str, config: Mapping[str, Any], inputs: list[FeatureMap | None], depth: int
-    ) -> tuple[DeclaredLayer, FeatureMap | None]:
+        self, class_name: str, name: str, config: Mapping[str, Any], inputs: Maps, depth: int
+    ) -> tuple[DeclaredLayer, Maps]:
         inner = config["layer"]
         inner_name = inner["config"]["name"]
         if class_name == "TimeDistributed":
             steps = [_without_time(each) for each in inputs]
-            declared, out = self._layer(inner, inner_name, steps, depth + 1)
+            declared, outs = self._layer(inner, inner_name, steps, depth + 1)
+            out = outs[0] if len(outs) == 1 else None
             timed = (
                 None
                 if out is None
@@ -193,20 +212,62 @@ class KerasModel:
             inside = replace(
                 declared, weights=_inside(declared.weights, name), recurrent=_under(name, declared.recurrent)
             )
-            return replace(inside, name=name), timed
-        # Keras 3 writes the inner layer's name with its direction already.
-        inner_name = inner_name.removeprefix("forward_")
-        forward, out = self._layer(inner, f"forward_{inner_name}", inputs, depth + 1)
-        backward, _ = self._layer(inner, f"backward_{inner_name}", inputs, depth + 1)
+            return replace(inside, name=name), [timed]
+        forward_name = f"forward_{inner_name.removeprefix('forward_')}"
+        other = config.get("backward_layer")
+        backward_name = f"backward_{inner_name.removeprefix('forward_')}"
+        if other is not None:
+            # Keras 3 writes both as they are called, tf.keras a backward layer as it was before it was renamed.
+            named = str(other["config"]["name"])
+            backward_name = named if inner_name == forward_name else f"backward_{named}"
+        forward, outs = self._layer(inner, forward_name, inputs[:1], depth + 1)
+        backward, others = self._layer(other or inner, backward_name, inputs[:1], depth + 1)
         both = None
         if forward.weights is not None and backward.weights is not None:
             both = (*(_inside(forward.weights, name) or ()), *(_inside(backward.weights, name) or ()))
-        facts = {
-            name: {"directions": [f"{name}/{forward.name}", f"{name}/{backward.name}"]},
-            **_under(name, forward.recurrent, backward.recurrent),
-        }
-        flow = _both_ways(out, config.get("merge_mode"))
-        return DeclaredLayer(name, class_name, None, both, facts, forward.cudnn), flow
+        pair: dict[str, Mapping[str, Any]] = {}
+        against = dict(backward.recurrent)
+        if other is None or are_directions(inner, other):
+            pair[name] = {"directions": [f"{name}/{forward.name}", f"{name}/{backward.name}"]}
+            if other is not None and (told := as_backward(against.pop(backward.name, {}))):
+                against[backward.name] = told
+        facts = {**pair, **_under(name, forward.recurrent, against)}
+        flow = _both_ways(outs, others, config.get("merge_mode"))
+        return DeclaredLayer(name, class_name, None, both, facts, forward.cudnn or backward.cudnn), flow
+
+
+class _Call(Struct, frozen=True):
+    place: int
+    number: int
+    takes: Sequence[Reference]
+
+
+def _in_order(
+    layers: Sequence[Mapping[str, Any]], names: Sequence[str], inner: Mapping[str, Any]
+) -> Iterator[tuple[int, int, Sequence[Reference]]]:
+    """The calls of a model's layers, each after those whose outputs it takes: place, number, takes.
+
+    A layer stands where its first call does; a later one may take what comes of layers that stand behind it.
+    """
+    calls = []
+    for place, (document, name) in enumerate(zip(layers, names, strict=True)):
+        nodes = nodes_of(document)
+        start = first_node(document, name, len(nodes), inner)
+        calls += [_Call(place, start + k, node) for k, node in enumerate(nodes or [[]])]
+    made = {(names[call.place], call.number): k for k, call in enumerate(calls)}
+    begun: set[int] = set()
+    for first in range(len(calls)):
+        stack = [] if first in begun else [(first, iter(calls[first].takes))]
+        begun.add(first)
+        while stack:
+            k, takes = stack[-1]
+            before = next((made[each[:2]] for each in takes if made.get(each[:2], k) not in begun), None)
+            if before is None:
+                stack.pop()
+                yield calls[k].place, calls[k].number, calls[k].takes
+            else:
+                begun.add(before)
+                stack.append((before, iter(calls[before].takes)))
 
 
 def _as_told(incoming: FeatureMap | None, layer: NetLayer, told: str | None) -> FeatureMap | None:
@@ -237,14 +298,20 @@ def _permuted(incoming: FeatureMap | None, dims: Sequence[int]) -> FeatureMap | 
     return FeatureMap(axes, tuple(incoming.sizes[dim - 1] for dim in dims))
 
 
-def _both_ways(out: FeatureMap | None, mode: Any) -> FeatureMap | None:
-    """What Bidirectional gives out, for what each direction does; without a mode it gives both, unmerged."""
-    if out is None or mode is None:
-        return None
-    units = out.sizes[-1]
+def _both_ways(forward: Maps, backward: Maps, mode: Any) -> Maps:
+    """What Bidirectional gives out, for what each direction does, and then the states of either.
+
+    Without a mode it gives both, unmerged.
+    """
+    if mode is None:
+        return [forward[0], backward[0], *forward[1:], *backward[1:]]
+    ahead, back = forward[0], backward[0]
+    if ahead is None or back is None or ahead.axes != back.axes:
+        return [None, *forward[1:], *backward[1:]]
+    units: int | None = ahead.sizes[-1]
     if mode == "concat":
-        units = None if units is None else units * 2
-    return FeatureMap(out.axes, (*out.sizes[:-1], units))
+        units = None if units is None or back.sizes[-1] is None else units + back.sizes[-1]
+    return [FeatureMap(ahead.axes, (*ahead.sizes[:-1], units)), *forward[1:], *backward[1:]]
 
 
 def _without_time(fmap: FeatureMap | None) -> FeatureMap | None:
@@ -292,35 +359,65 @@ def first_node(document: Mapping[str, Any], name: str, calls: int, inner: Mappin
         return 0
     nodes = [node for layer in inner["layers"] for node in nodes_of(layer)]
     taken = [reference for node in [*nodes, references(inner.get("output_layers"))] for reference in node]
-    return int(max((place for taker, place in taken if taker == name), default=0) == calls)
+    return int(max((place for taker, place, _ in taken if taker == name), default=0) == calls)
 
 
-def references(value: Any) -> list[tuple[str, int]]:
-    """``[[name, node, tensor], ...]``, or the flat ``[name, node, tensor]`` of Keras 3 for a single one."""
-    if not value:
+def references(value: Any, depth: int = 0) -> list[Reference]:
+    """``[name, node, tensor]``, or lists and dictionaries of them, in Keras's order.
+
+    Keras goes through a dictionary by its sorted keys (keras 3.15 ``tree.flatten``; ``tf.nest`` of tf.keras).
+    """
+    if not value or depth > MAX_DEPTH:
         return []
+    if isinstance(value, dict):
+        return [reference for key in sorted(value) for reference in references(value[key], depth + 1)]
     if isinstance(value[0], str):
-        value = [value]
-    return [(str(each[0]), int(each[1])) for each in value]
+        return [(value[0], int(value[1]), int(value[2]))]
+    return [reference for each in value for reference in references(each, depth + 1)]
 
 
-def nodes_of(document: Mapping[str, Any]) -> list[list[tuple[str, int]]]:
+# What the layers of Keras 3 call what they are called on (their ``call``), where it is given by name.
+_CALLED_ON = ("inputs", "sequences", "data", "x")
+
+
+def nodes_of(document: Mapping[str, Any]) -> list[list[Reference]]:
     """For each time a layer is called, what it is called on. Keras 3 writes calls as arguments."""
     nodes = []
     for node in document.get("inbound_nodes", []):
-        if isinstance(node, dict):
-            nodes.append([reference for argument in node.get("args", []) for reference in _histories(argument, 0)])
+        if isinstance(node, dict) and "args" in node:
+            named = node.get("kwargs") or {}
+            keys = sorted(named, key=lambda key: (key not in _CALLED_ON, key))
+            arguments = [*node["args"], *(named[key] for key in keys)]
+            nodes.append([each for argument in arguments for each in _histories(_entering(argument, document), 0)])
         else:
-            nodes.append(references(node))
+            nodes.append(references(_entering(node, document)))
     return nodes
 
 
-def _histories(argument: Any, depth: int) -> list[tuple[str, int]]:
+def _entering(argument: Any, document: Mapping[str, Any]) -> Any:
+    """A dictionary that is given to a model whose inputs are none is sorted by the names of these.
+
+    Source: keras 3.15 ``models/functional.py``, ``Functional._standardize_inputs``.
+    """
+    if document["class_name"] not in CONTAINERS or not isinstance(argument, dict) or _is_tensor(argument):
+        return argument
+    inner = document["config"]
+    entrances = inner.get("input_layers") if isinstance(inner, dict) else None
+    names = [] if isinstance(entrances, dict) else [name for name, *_ in references(entrances)]
+    return [argument[name] for name in names] if names and all(name in argument for name in names) else argument
+
+
+def _is_tensor(argument: Any) -> bool:
+    return isinstance(argument, dict) and argument.get("class_name") == "__keras_tensor__"
+
+
+def _histories(argument: Any, depth: int) -> list[Reference]:
     if depth > MAX_DEPTH:
         return []
-    if isinstance(argument, dict) and argument.get("class_name") == "__keras_tensor__":
-        name, node, _ = argument["config"]["keras_history"]
-        return [(str(name), int(node))]
+    if _is_tensor(argument):
+        return references(argument["config"]["keras_history"])
+    if isinstance(argument, dict):
+        argument = [argument[key] for key in sorted(argument)]
     if isinstance(argument, list):
         return [reference for each in argument for reference in _histories(each, depth + 1)]
     return []

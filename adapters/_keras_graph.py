@@ -48,8 +48,8 @@ def _edges(config: Mapping[str, Any], inner: Any, named: Mapping[str, Mapping[st
         yield from pairwise(names)
         return
     calls = {name: nodes_of(document) for name, document in named.items()}
-    taken = Counter(source for nodes in calls.values() for node in nodes for source, _ in node)
-    taken.update(name for name, _ in references(inner.get("output_layers")))
+    taken = Counter(source for nodes in calls.values() for node in nodes for source, *_ in node)
+    taken.update(name for name, *_ in references(inner.get("output_layers")))
     for name, nodes in calls.items():
         if len(nodes) == 1 and len(nodes[0]) == 1:
             source = nodes[0][0][0]

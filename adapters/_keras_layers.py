@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from wio.adapters._keras_conventions import CHANNELS_FIRST, CHANNELS_LAST, KerasConvention
 from wio.layout import Layout
-from wio.network import TIME, FeatureMap, NetLayer, output_of
+from wio.network import TIME, FeatureMap, NetLayer, merged, output_of
 from wio.roles import contradiction
 
 Config = Mapping[str, Any]
@@ -65,12 +65,20 @@ _MERGES = {
     "Subtract": "Add",
     "Concatenate": "Concat",
 }
+_ELEMENT_BY_ELEMENT = frozenset({"Add", "Multiply", "Maximum", "Minimum", "Average", "Subtract"})
+# They have no operator in a network; what they give out has the shape of what they take.
+_SHAPE_KEPT = frozenset({"Rescaling", "UnitNormalization", "GroupNormalization", "RMSNormalization", "Normalization"})
+# What Flatten gives out of whatever it is: flat, and its make-up not known.
+FLAT_UNKNOWN = FeatureMap(None, (None, None), flat=True)
+# What decides which weights a recurrent layer has, and how they are laid out.
+_TELLING = ("class_name", "use_bias", "reset_after", "units", "filters")
 _CUDNN = {"CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
 _RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "ConvLSTM2D": "conv_lstm", **_CUDNN}
 WEIGHTLESS = (
     _ACTIVATIONS
     | _NOISE
     | frozenset({*_MERGES, "Merge", "InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Lambda"})
+    | frozenset({"Minimum", "Identity", "Rescaling", "UnitNormalization"})
 )
 
 
@@ -184,6 +192,21 @@ def recurrent_facts(class_name: str, config: Config) -> dict[str, Any]:
         return {"reset_after": True, **facts}
     # Keras 1 and 2.0 have no such argument, and reset before; so does 2.2 by default (recurrent.py, GRU).
     return {"reset_after": config.get("reset_after") is True, **facts} if class_name == "GRU" else facts
+
+
+def are_directions(forward: Mapping[str, Any], backward: Mapping[str, Any]) -> bool:
+    """Whether two layers, by their documents, can be the directions of one: they have the same weights."""
+
+    def told(document: Mapping[str, Any]) -> list[Any]:
+        return [{**document["config"], "class_name": document["class_name"]}.get(key) for key in _TELLING]
+
+    return told(forward) == told(backward)
+
+
+def as_backward(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a backward layer that was given says of itself, told as of a direction: running backwards is usual."""
+    others = {key: each for key, each in facts.items() if key != "go_backwards"}
+    return others if facts.get("go_backwards") else {**others, "go_backwards": True}
 
 
 def layout_of(
@@ -336,9 +359,13 @@ def net_layer(name: str, class_name: str, config: Config) -> NetLayer:
     letters = spatial_letters(class_name)
     if letters is not None:
         op = _SPATIAL_CLASSES[class_name][0]
+        if op == "GlobalPool" and config.get("keepdims"):
+            op = "GlobalAveragePool" if "Average" in class_name else "GlobalMaxPool"
         return NetLayer(name, op, {"letters": letters, **_spatial_attributes(op, config, letters)})
     if class_name in _ELEMENTWISE:
         return NetLayer(name, "Activation")
+    if class_name == "Identity":
+        return NetLayer(name, "Identity")
     if class_name in _MERGES:
         return NetLayer(name, _MERGES[class_name], {"axis": config.get("axis", -1)})
     if class_name == "Merge":
@@ -356,22 +383,49 @@ def net_layer(name: str, class_name: str, config: Config) -> NetLayer:
 
 def flow_of(class_name: str, config: Config, layer: NetLayer, inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
     """What a layer gives out; None if that is not known well enough."""
+    first = inputs[0] if inputs else None
+    if class_name in _ELEMENT_BY_ELEMENT:
+        return merged(inputs)
+    if class_name in _SHAPE_KEPT:
+        return first
+    if layer.op == "Gemm" and first is None:
+        # Features on the last axis; how many axes come before them nobody knows.
+        return FeatureMap((TIME, "C"), (None, layer.attributes.get("units")))
     flow = output_of(layer, inputs)
     if flow is not None:
         return flow
-    first = inputs[0] if inputs else None
     if class_name in _RECURRENT and class_name != "ConvLSTM2D":
         return FeatureMap((TIME, "C"), (None, config.get("units", config.get("output_dim"))))
-    if layer.op == "GlobalPool" and not config.get("keepdims"):
+    if layer.op == "GlobalPool":
         return FeatureMap(("C",), (None,))
     if class_name == "Embedding" and first is not None and len(first.sizes) == 1:
         return FeatureMap(None, (first.sizes[0], config.get("output_dim")))
-    if class_name == "RepeatVector" and first is not None and first.axes == ("C",):
-        return FeatureMap((TIME, "C"), (config.get("n"), first.sizes[0]))
+    if class_name == "RepeatVector" and first is not None and first.axes in (("C",), (TIME, "C")) and not first.flat:
+        return FeatureMap((TIME, "C"), (config.get("n"), first.sizes[-1]))
+    if layer.op == "Concat" and layer.attributes["axis"] == -1:
+        return _features(inputs)
     if class_name == "Flatten":
-        # Of whatever it is: flat, and its make-up not known.
-        return FeatureMap(None, (None, None), flat=True)
+        return FLAT_UNKNOWN
     return None
+
+
+def _features(inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
+    """Features joined to features, where of one it is not known how many axes come before them."""
+    known = [each for each in inputs if each is not None and each.axes and each.axes[-1] == "C" and not each.flat]
+    if len(known) < len(inputs) or all(TIME not in (each.axes or ()) for each in known):
+        return None
+    units = [each.sizes[-1] for each in known]
+    return FeatureMap((TIME, "C"), (None, None if None in units else sum(filter(None, units))))
+
+
+def states_of(class_name: str, config: Config) -> list[FeatureMap | None]:
+    """What a layer gives out after the first: of recurrent layers the last states, where they are asked for."""
+    if not config.get("return_state"):
+        return []
+    if class_name not in _RECURRENT or class_name == "ConvLSTM2D":
+        return []
+    units = config.get("units", config.get("output_dim"))
+    return [FeatureMap(("C",), (units,))] * (2 if _RECURRENT[class_name] == "lstm" else 1)
 
 
 def kernel_shape(config: Config) -> Any:

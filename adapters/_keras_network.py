@@ -89,7 +89,7 @@ class _Builder:
             for position, layer in enumerate(layers):
                 incoming = self._layer(layer, prefix + name_of(layer, position, names), incoming, depth)
             return incoming
-        entrances = [name for name, _ in references(inner.get("input_layers"))]
+        entrances = [name for name, *_ in references(inner.get("input_layers"))]
         if not depth:
             self._entrances = entrances
         outputs: dict[tuple[str, int], list[str]] = {}
@@ -101,10 +101,10 @@ class _Builder:
             calls = nodes_of(layer)
             start = first_node(layer, name, len(calls), inner)
             for k, call in enumerate(calls or [[]]):
-                taken = [each for reference in call for each in outputs.get(reference, [])]
+                taken = [each for reference in call for each in outputs.get(reference[:2], [])]
                 outputs[name, start + k] = self._layer(layer, prefix + name, taken, depth)
         ends = references(inner.get("output_layers"))
-        return [each for reference in ends for each in outputs.get(reference, [])]
+        return [each for reference in ends for each in outputs.get(reference[:2], [])]
 
     def _layer(self, document: Mapping[str, Any], name: str, inputs: list[str], depth: int) -> list[str]:
         self._left -= 1

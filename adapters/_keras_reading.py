@@ -70,6 +70,8 @@ class Reading:
         self._model = self._parse_config(config)
         self._declared = {layer.name: layer for layer in self._model.layers} if self._model else {}
         self._kept = self._kept_declarations()
+        # What the model_config seems to declare of a tensor and its shape refutes, by the tensor's name.
+        self._contradicted: dict[str, str] = {}
 
     def bundle(self) -> Bundle:
         names = self._layer_names()
@@ -129,9 +131,11 @@ class Reading:
                 role, text, module = self._kept[origin]
                 layout = None if text is None else Layout.parse(text)
             if layout is not None and (refuted := layout.check(dataset.shape)):
-                raise LayoutError(
-                    f"{self._file.name}: {name}: its model_config declares what its shape refutes: {refuted}"
-                )
+                if matched is None:
+                    raise LayoutError(f"{self._file.name}: {name}: wio left what its shape refutes: {refuted}")
+                # Something in the config is not known here, so that it was misunderstood.
+                self._contradicted[name] = f"{role} {layout}: {refuted}"
+                role = layout = None
             tensor = Tensor(
                 name,
                 dataset.dtype,
@@ -259,6 +263,7 @@ class Reading:
                 "optimizer": [name for name in attributes if name == OPTIMIZER],
                 **({"receipt": receipt} if (receipt := receipt_left(self._file)) is not None else {}),
                 **({"data_formats": self._own_formats()} if mixed else {}),
+                **({"contradicted": self._contradicted} if self._contradicted else {}),
                 "cudnn": [each.name for each in self._declared.values() if each.cudnn],
             },
         }

@@ -212,7 +212,7 @@ def output_of(layer: NetLayer, inputs: Sequence[FeatureMap | None]) -> FeatureMa
     if layer.op in ELEMENTWISE:
         return first
     if layer.op in ("Add", "Mul", "Max", "Average"):
-        return next((each for each in inputs if each is not None and each.complete), first)
+        return merged(inputs)
     if layer.op == "Gemm":
         return _gemm(attributes, first)
     if layer.op == "Flatten":
@@ -233,6 +233,35 @@ def ordered(fmap: FeatureMap | None, attributes: Mapping[str, Any]) -> FeatureMa
         return fmap
     axes = ("C", *letters) if data_format == "channels_first" else (*letters, "C")
     return FeatureMap(axes, fmap.sizes) if len(axes) == len(fmap.sizes) else None
+
+
+def merged(inputs: Sequence[FeatureMap | None]) -> FeatureMap | None:
+    """What comes of maps that are combined element by element, each broadcast to the others from the last axis on.
+
+    None where an input is not known, or axes that meet are not the same ones: nothing says then what the result is.
+    Sources: keras 2.2.4 ``layers/merge.py`` and keras 3.15 ``layers/merging/base_merge.py``, ``_Merge.call``.
+    """
+    known = [each for each in inputs if each is not None]
+    if not known or len(known) < len(inputs):
+        return None
+    if any(each.flat for each in known):
+        return known[0] if all(each == known[0] for each in known) else None
+    rank = max(len(each.sizes) for each in known)
+    named = {each.axes for each in known if each.axes is not None and len(each.sizes) == rank}
+    if len(named) > 1:
+        return None
+    axes = next(iter(named), None)
+    if any(len(each.sizes) < rank and (not axes or each.axes != axes[rank - len(each.sizes) :]) for each in known):
+        return None
+    sizes: list[int | None] = []
+    for place in range(-rank, 0):
+        met = {each.sizes[place] for each in known if len(each.sizes) >= -place} - {1}
+        told = met - {None}
+        if len(told) > 1:
+            return None
+        # An axis of unknown size has that of the others, or 1; where all others have 1 it may have any.
+        sizes.append(next(iter(told), None if met else 1))
+    return FeatureMap(axes, tuple(sizes))
 
 
 def _gemm(attributes: Mapping[str, Any], first: FeatureMap | None) -> FeatureMap | None:

@@ -371,11 +371,7 @@ def ready_to_import(
     resolved = open_resolved(source, source_adapter, source_options, told)
     settled = chosen.checked(options or {}, writing=True)
     reading = Reading(progress)
-    resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
-    resolved, declared = _with_declared_values(resolved, chosen.name, told)
-    plan = plan_into(resolved, chosen, settled, told)
-    notes = (*plan.notes, *(f"{v.layer}: {v.reason}" for v in declared))
-    plan = replace(plan, values=(*values, *declared), notes=notes)
+    plan = plan_into(replace(resolved, bundle=resolved.bundle.map(reading.watched)), chosen, settled, told)
     return Ready(plan, reading, facts_of("import", source, resolved.adapter, told.as_json(), source_options))
 
 
@@ -394,9 +390,16 @@ def _with_option(
 
 
 def plan_into(resolved: Resolved, chosen: Adapter, settled: Mapping[str, str], told: Declarations) -> Plan:
-    """The plan that takes a bundle into another format; ``settled`` are that adapter's options, checked."""
+    """The plan that takes a bundle into another format; ``settled`` are that adapter's options, checked.
+
+    The steps that change values come first: those that the user declares, then those that the target's dialect does.
+    """
+    resolved, values = with_values(resolved, told)
+    resolved, declared = _with_declared_values(resolved, chosen.name, told)
     bundle = _spelled(resolved.bundle, chosen.name, told)
-    return make_plan(bundle, chosen.target(bundle, **settled), chosen.name, settled, resolved.dropped)
+    plan = make_plan(bundle, chosen.target(bundle, **settled), chosen.name, settled, resolved.dropped)
+    notes = (*plan.notes, *(f"{v.layer}: {v.reason}" for v in declared))
+    return replace(plan, values=(*values, *declared), notes=notes)
 
 
 def _spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:

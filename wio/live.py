@@ -18,7 +18,7 @@ from wio.lazy import np
 from wio.plan import Plan
 from wio.plugins import adapter_named
 from wio.port import Declarations, Resolved, open_resolved, plan_into
-from wio.second_names import left_out
+from wio.second_names import with_second_names
 from wio.values.arithmetic import FLOATS
 
 # torch.nn.modules.module._EXTRA_STATE_KEY_SUFFIX: what get_extra_state gives and set_extra_state takes.
@@ -66,7 +66,7 @@ def load_into(
     if "torch" in kinds and "keras" not in kinds:
         places, problems = _torch_places(model)
         plan = _planned(open_resolved(source, adapter, None, told), "torch", told, {})
-        ready = _with_second_names(plan.apply(), places)
+        ready = with_second_names(plan.apply(), places)
     elif "keras" in kinds:
         options = {"keras": "2.2", "data_format": _keras_data_format(model)}
         plan = _planned(open_resolved(source, adapter, None, told), "keras-tf", told, options)
@@ -84,12 +84,6 @@ def load_into(
 def _planned(resolved: Resolved, adapter: str, told: Declarations, options: Mapping[str, str]) -> Plan:
     chosen = adapter_named(adapter)
     return plan_into(resolved, chosen, chosen.checked(options, writing=True), told)
-
-
-def _with_second_names(ready: Bundle, places: Mapping[str, _Place]) -> Bundle:
-    """The bundle with a tensor for each second name that the file gives one of its own and the model asks for."""
-    again = [tensor.changed(name=name) for name, tensor in left_out(ready).items() if name in places]
-    return Bundle([*ready.values(), *again], ready.metadata)
 
 
 def _fitting(

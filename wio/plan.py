@@ -15,6 +15,7 @@ from wio.layout import Layout
 from wio.ops import Op, rearrange
 from wio.recurrent import RecurrentLayers, family, is_recurrent
 from wio.recurrent_weights import assembled, bias_step, left_behind, regrouped
+from wio.second_names import note_of, second_names
 from wio.values.step import ValueStep
 
 
@@ -147,7 +148,10 @@ def make_plan(
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise PlanError(f"cannot be taken to {adapter}: {count}", problems)
     left = {**(dropped or {}), **{name: why for name, why in target.dropped.items() if name in bundle}}
-    notes = (*_synthesised(bundle), *target.notes)
+    # Beside its own format, a .wio file keeps what a source says of its tensors' names.
+    keeps = adapter in ("wio", bundle.metadata.get("adapter"))
+    unnamed = note_of(bundle, second_names(target.metadata) if keeps else {})
+    notes = (*_synthesised(bundle), *filter(None, (unnamed,)), *target.notes)
     return Plan(adapter, dict(options), tuple(map(_marked, steps)), left, notes, target.metadata)
 
 

@@ -25,6 +25,7 @@ from wio.plugins import adapter_named, architecture_named, habit_named, local, o
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
+from wio.second_names import with_second_names, without
 from wio.sharded_writer import ShardWriter, save_as
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
     Raises NameMapError, LayoutError or WioError with every tensor that contradicts what was declared.
     """
     bundle.metadata.setdefault("adapter", found.name)
-    selected = bundle.select((), told.drop)
-    dropped = {name: "--drop" for name in bundle if name not in selected} if told.drop else {}
+    spoken_of = (*(text.partition("=")[0] for text in told.declare), *told.only)
+    selected, dropped = without(with_second_names(bundle, spoken_of), told.drop)
     convention = convention_of(selected, found)
     bundle = _declare(selected, told.declare, convention)
     if told.arch is not None:

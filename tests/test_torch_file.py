@@ -651,4 +651,4 @@ def test_a_counter_of_steps_that_the_source_has_is_not_said_to_be_missing(tmp_pa
     (note,) = [note for note in TORCH.target(made).notes if "num_batches_tracked" in note]
     assert "it counts steps and is no weight" in note
     counted = [tensor for tensor in made.values() if tensor.name != "num_batches_tracked"]
-    assert "no other format has it" in " ".join(TORCH.target(Bundle(counted)).notes)
+    assert "no source has it" in " ".join(TORCH.target(Bundle(counted)).notes)

@@ -137,8 +137,10 @@ def _torn(ready: Bundle, places: Mapping[str, _Place], names: Sequence[str]) -> 
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(places[name].one_with, name)
+        if other == name:
+            continue
         one, two = (np.frombuffer(ready[each].stored(), np.uint8) for each in (other, name))
-        if other != name and not np.array_equal(one, two):
+        if not np.array_equal(one, two):
             what = f"the model has one weight for it and {other}, the file two values"
             problems.append(Problem("tied", what, name, f"drop=['{name}'], or the other"))
     return problems

@@ -14,7 +14,7 @@ from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
 from wio.adapters._keras_mixed import convention_for, rows_in
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
-from wio.layout import Layout
+from wio.layout import Layout, settled_forms
 from wio.recurrent import KEY as RECURRENT
 from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, reset_problem
 from wio.recurrent_weights import IDLE, bias_layouts, gathered, idle_peephole
@@ -274,8 +274,8 @@ class _Targeting:
                 f"what the axis (?) of {tensor.layout} is made of is not declared, and the target may order it "
                 f"otherwise (its rows run {self._convention.flatten_order}, the source's "
                 f"{self._bundle.metadata.get('flatten_order') or 'are unknown'})",
-                f"--declare '{tensor.name}={tensor.role}:(HWC)O H=.. W=.. C=..' (or (CHW)O, or IO if the rows are no "
-                "flattened map); or export with --option data_format=channels_first|channels_last",
+                f"--declare '{tensor.name}={tensor.role}:LAYOUT', where LAYOUT is {settled_forms(tensor.layout)}; "
+                "or export with --option data_format=channels_first|channels_last",
             )
             return None
         return replace(found, gates=gate) if gate else found

@@ -108,7 +108,8 @@ def _read_pickled(file: MappedFile, stored: Stored) -> Bundle:
         held = value.items if isinstance(value, PickledArray) else None
         if held is None or len(held) != 1 or not isinstance(held[0], (dict, list, tuple)):
             raise FormatError("the pickle holds no dictionary")
-        listed = list(leaves(held[0], "/", _latin1))
+        lists: set[str] = set()
+        listed = list(leaves(held[0], "/", _latin1, lists))
         objects = [name for name, leaf in listed if isinstance(leaf, PickledArray) and not _is_numbers(leaf)]
     except FormatError as error:
         raise FormatError(f"{file}: {error.message}", remedy=error.remedy) from None
@@ -124,7 +125,12 @@ def _read_pickled(file: MappedFile, stored: Stored) -> Bundle:
             tensors[name] = _tensor(str(file), name, leaf.stored, leaf.bytes)
         elif len(other) < _MOST_OTHER:
             other[name] = described(leaf)
-    return Bundle(tensors.values(), {"numpy": {"kind": "pickled", **({"other": other} if other else {})}})
+    about: dict[str, Any] = {"kind": "pickled"}
+    if lists:
+        about["lists"] = sorted(lists)
+    if other:
+        about["other"] = other
+    return Bundle(tensors.values(), {"numpy": about})
 
 
 def _is_numbers(leaf: PickledArray) -> bool:

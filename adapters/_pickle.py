@@ -271,6 +271,8 @@ def as_key(key: Any) -> Any:
     """The key itself if hashing it is safe: nested tuples overflow the stack, huge integers collide at will."""
     if type(key) in (str, bytes, bool) or key is None or (type(key) is int and -(2**63) <= key < 2**63):
         return key
+    if isinstance(key, (LongText, memoryview)):
+        refuse(f"a key of a dictionary is longer than {LONG} bytes")
     refuse("a key of a dictionary is neither text nor a 64-bit integer")
 
 

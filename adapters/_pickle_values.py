@@ -92,11 +92,13 @@ def is_scalars(value: Any) -> bool:
     return type(value) in (list, tuple) and all(type(item) in _SCALARS for item in value)
 
 
-def leaves(root: Any, separator: str, text: Callable[[Any], str | None] = as_text) -> Iterator[tuple[str, Any]]:
+def leaves(
+    root: Any, separator: str, text: Callable[[Any], str | None] = as_text, lists: set[str] | None = None
+) -> Iterator[tuple[str, Any]]:
     """Every leaf below nested dictionaries, lists and objects, its keys and indices joined by ``separator``.
 
-    Lists of plain values are one leaf. Raises FormatError for nesting without end, and for what a few bytes claim to
-    be a million leaves.
+    Lists of plain values are one leaf; the names of the others are added to ``lists``. Raises FormatError for nesting
+    without end, and for what a few bytes claim to be a million leaves.
     """
     left, scanned, spelled = MOST_LEAVES, _MOST_SCANNED, _MOST_CHARACTERS
 
@@ -117,6 +119,8 @@ def leaves(root: Any, separator: str, text: Callable[[Any], str | None] = as_tex
             for key, item in value.items():
                 yield from walk(item, _joined(name, key, separator, text), level + 1)
         elif type(value) in (list, tuple) and not is_scalars(value):
+            if lists is not None:
+                lists.add(name)
             for index, item in enumerate(value):
                 yield from walk(item, _joined(name, index, separator, text), level + 1)
         else:

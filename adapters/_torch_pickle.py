@@ -205,6 +205,26 @@ def _from_type(arguments: tuple[Any, ...]) -> Any:
     return function.call(inner)
 
 
+def _moved(arguments: tuple[Any, ...]) -> TensorRef | Refused:
+    """A tensor of another device, kept as one of the CPU: (tensor, dtype, device, whether it wants gradients)."""
+    _count(arguments, 4, 4)
+    tensor, dtype = arguments[:2]
+    if not isinstance(tensor, (TensorRef, Refused)):
+        raise FormatError("a tensor of another device is made of something that is no tensor")
+    if refused := _refused_dtype(dtype):
+        return Refused(refused)
+    if isinstance(tensor, TensorRef) and tensor.dtype != dtype.value.name:
+        return Refused(f"kept as {tensor.dtype} and cast to {dtype.value.name} by PyTorch when it is loaded")
+    return tensor
+
+
+def _counter(arguments: tuple[Any, ...]) -> Any:
+    """``Counter(counts)``, as the milestones of MultiStepLR: the dictionary of its counts."""
+    if arguments and (len(arguments) != 1 or not isinstance(arguments[0], dict)):
+        raise FormatError("a Counter is made of something that is no dictionary")
+    return arguments[0] if arguments else {}
+
+
 def _count(arguments: tuple[Any, ...], least: int, most: int) -> None:
     if not least <= len(arguments) <= most:
         raise FormatError(f"a tensor is rebuilt from {len(arguments)} arguments")
@@ -247,6 +267,7 @@ def _globals() -> dict[tuple[str, str], Function | Constant]:
     utils, tensor_class = "torch._utils", Constant("tensor class")
     table: dict[tuple[str, str], Function | Constant] = {
         ("collections", "OrderedDict"): ORDERED_DICT,
+        ("collections", "Counter"): Function(_counter),
         ("_codecs", "encode"): ENCODE,
         (utils, "_rebuild_tensor"): Function(_tensor_v2),
         (utils, "_rebuild_tensor_v2"): Function(_tensor_v2),
@@ -257,6 +278,9 @@ def _globals() -> dict[tuple[str, str], Function | Constant]:
         (utils, "_rebuild_sparse_tensor"): _refusing("sparse"),
         (utils, "_rebuild_nested_tensor"): _refusing("nested"),
         (utils, "_rebuild_meta_tensor_no_storage"): _refusing("a meta tensor, without values"),
+        (utils, "_rebuild_wrapper_subclass"): _refusing("of a class that wraps other tensors, without values"),
+        (utils, "_rebuild_device_tensor_from_numpy"): _refusing("kept as a NumPy array"),
+        (utils, "_rebuild_device_tensor_from_cpu_tensor"): Function(_moved),
         ("torch._tensor", "_rebuild_from_type_v2"): Function(_from_type),
         ("torch", "Tensor"): tensor_class,
         ("torch._tensor", "Tensor"): tensor_class,
@@ -266,6 +290,7 @@ def _globals() -> dict[tuple[str, str], Function | Constant]:
         ("torch.serialization", "_get_layout"): _leaf("tensor layout"),
         ("torch.storage", "UntypedStorage"): Constant(StorageKind(None, 1)),
         ("torch", "UntypedStorage"): Constant(StorageKind(None, 1)),
+        ("torch.storage", "TypedStorage"): Constant("storage class"),
     }
     for module in ("builtins", "__builtin__"):
         table |= {(module, name): _leaf(name) for name in ("set", "complex", "bytearray")}
@@ -274,6 +299,13 @@ def _globals() -> dict[tuple[str, str], Function | Constant]:
     table["numpy", "dtype"] = _leaf("NumPy dtype")
     for name, dtype in _STORAGES.items():
         table["torch", name] = Constant(StorageKind(dtype, DTYPES[dtype].itemsize))
+    for name in _STORAGES:
+        if not name.startswith("Complex"):
+            legacy = name.replace("Storage", "Tensor")
+            table |= {(module, legacy): Constant("legacy tensor class") for module in ("torch", "torch.cuda")}
+            if legacy != "BoolTensor":
+                modules = ("torch.sparse", "torch.cuda.sparse")
+                table |= {(module, legacy): Constant("legacy tensor class") for module in modules}
     for name in _QUANTISED:
         table["torch", name] = Constant(StorageKind(None, 1, f"quantised ({name})"))
     for name, dtype in _DTYPES.items():

@@ -36,6 +36,11 @@ class NumpyFile(Adapter):
             "npz",
             writing=True,
         ),
+        Option(
+            "lists",
+            "the layers of a dictionary that are lists, as in NAME,NAME; default: those that the source has so",
+            writing=True,
+        ),
     )
 
     def sniff(self, path: Path) -> int:
@@ -60,23 +65,33 @@ class NumpyFile(Adapter):
         from wio.adapters._kept_target import kept_target
         from wio.adapters._numpy_header import NATIVE
 
-        kind = self.checked(options, writing=True)["kind"]
+        told = self.checked(options, writing=True)
         wrong = tuple(
             Problem("dtype", f"an .npz file cannot hold {t.dtype}", name, f"--drop '{name}', or write a .wio file")
             for name, t in bundle.items()
             if t.dtype.name not in NATIVE
         )
         target = kept_target(bundle, self.name, wrong)
-        if kind == "npz":
+        if told["kind"] == "npz":
             return target
-        from wio.adapters._numpy_dictionary import layer_and_weight
+        from wio.adapters._numpy_dictionary import layer_and_weight, list_problems, lists_of
+
+        lists = told["lists"].split(",") if told.get("lists") else sorted(lists_of(bundle.metadata))
 
         flat = tuple(
             Problem("name", "has no layer: a dictionary of layers holds layer/weight", slot.name, "--option kind=npz")
             for slot in target.slots
             if layer_and_weight(slot.name) is None
         )
-        return replace(target, problems=(*target.problems, *flat))
+        held = {slot.name.rpartition("/")[0] for slot in target.slots}
+        absent = tuple(
+            Problem("list", "no tensor is of this layer", name, "leave it out of --option lists=...")
+            for name in lists
+            if told.get("lists") and name not in held
+        )
+        holes = list_problems([slot.name for slot in target.slots], lists)
+        metadata = {**target.metadata, "numpy": {"kind": "pickled", "lists": lists}} if lists else target.metadata
+        return replace(target, metadata=metadata, problems=(*target.problems, *flat, *absent, *holes))
 
     def write(self, path: Path, bundle: Bundle, **options: str) -> None:
         if self.checked(options, writing=True)["kind"] == "dictionary":

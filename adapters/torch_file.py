@@ -173,8 +173,10 @@ def _literal(name: str) -> str:
 def _made(bundle: Bundle, convention: Convention) -> Target:
     notes = ["names are those of torch.nn modules; load_state_dict wants the path of each module before them"]
     if any(t.role in ("batch_norm.mean", "batch_norm.variance") for t in bundle.values()):
+        held = any(name.endswith("num_batches_tracked") for name in bundle)
+        why = "it counts steps and is no weight" if held else "no source has it"
         notes.append(
-            "num_batches_tracked of batch norms is left out: no source has it, and without _metadata in the file "
+            f"num_batches_tracked of batch norms is left out: {why}, and without _metadata in the file "
             "load_state_dict(strict=True) does not ask for it (torch.nn.modules.batchnorm, version < 2)"
         )
     metadata: Mapping[str, Any] = {"torch": {"kind": "zip"}}

@@ -329,3 +329,21 @@ def test_a_legacy_shape_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     bundle.metadata["caffe"]["layers"][1]["blobs"][1]["legacy"] = [1, 1, 1, 5]
     with pytest.raises(WioError, match="conv1/bias"):
         CAFFE.write(tmp_path / "x", bundle)
+
+
+@pytest.mark.parametrize("adapter", ["tf-checkpoint", "keras-tf"])
+def test_the_remedy_for_a_square_kernel_keeps_its_axes_where_they_are(tmp_path: Path, adapter: str) -> None:
+    """Its layouts were once those of the target: followed, they took a square kernel along transposed."""
+    kernel = values(3, 4, 4)
+    np.savez(tmp_path / "s.npz", **{"fc/weight": kernel, "fc/bias": values(4, 4)})
+    declare = ["fc/weight=dense.kernel:OI", "fc/bias=dense.bias:O"]
+    wio.import_into(tmp_path / "s.npz", tmp_path / "s.caffemodel", adapter="caffe", declare=declare)
+    with pytest.raises(PlanError) as error:
+        wio.import_into(tmp_path / "s.caffemodel", tmp_path / "o", adapter=adapter)
+    (problem,) = error.value.problems
+    remedy = str(problem.remedy)
+    assert "O(HWC) H=.. W=.. C=.., O(CHW) C=.. H=.. W=.., or OI if it is no flattened map" in remedy
+    declare = ["fc/weight=dense.kernel:OI"]
+    plan = wio.import_into(tmp_path / "s.caffemodel", tmp_path / "o", adapter=adapter, declare=declare)
+    (made,) = [tensor for tensor in plan.apply().values() if tensor.role == "dense.kernel"]
+    np.testing.assert_array_equal(made.numpy(), kernel.T)

@@ -189,3 +189,143 @@ def test_on_torch_as_on_tensorflow(tmp_path: Path) -> None:
     with np.load(tmp_path / "torch.npz") as arrays:
         for ours, theirs in zip(arrays.values(), source.get_weights(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+# --- dtypes, tied weights, and what cannot be filled
+
+
+def torch_module(dtype: Any = None, **shapes: tuple[int, ...]) -> Any:
+    """A module of bare parameters: what is loaded is all that it has."""
+    import torch
+
+    made = torch.nn.Module()
+    for name, shape in shapes.items():
+        made.register_parameter(name, torch.nn.Parameter(torch.zeros(shape, dtype=dtype), requires_grad=False))
+    return made
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float64", "float8_e4m3fn", "complex64", "bool", "int64"])
+def test_every_dtype_arrives_bit_for_bit(tmp_path: Path, name: str) -> None:
+    import torch
+
+    dtype = getattr(torch, name)
+    values = (torch.arange(6).reshape(2, 3) % 4 - 1).to(dtype)
+    saved = {"a": values, "empty": torch.zeros((0, 3), dtype=dtype), "point": values[1, 0].clone()}
+    torch.save(saved, tmp_path / "m.pt")
+    target = torch_module(dtype, a=(2, 3), empty=(0, 3), point=())
+    assert wio.load_into(target, tmp_path / "m.pt").exact
+    bits = [each.reshape(-1).view(torch.uint8) for each in (target.a, values, target.point, saved["point"])]
+    assert torch.equal(bits[0], bits[1])
+    assert torch.equal(bits[2], bits[3])
+
+
+def test_nothing_is_cast_unless_that_is_declared(tmp_path: Path) -> None:
+    """1e5 is infinite in float16, 1.7 is 1 in int64: both were once taken for exact."""
+    import torch
+
+    torch.save({"a": torch.tensor([1.5, 1 / 3]), "b": torch.tensor([1.7, -0.5])}, tmp_path / "m.pt")
+    target = torch_module(torch.float16, a=(2,))
+    target.register_buffer("b", torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(PlanError) as error:
+        wio.load_into(target, tmp_path / "m.pt")
+    remedies = {problem.tensor: (problem.kind, problem.remedy) for problem in error.value.problems}
+    assert remedies["a"] == ("dtype", "apply=['cast=a:float16']")
+    assert remedies["b"][0] == "dtype"
+    assert not target.a.any()
+    assert not target.b.any()
+    target.b = torch.ones(2, dtype=torch.float32)
+    plan = wio.load_into(target, tmp_path / "m.pt", apply=["cast=a:float16"])
+    assert not plan.exact
+    assert torch.equal(target.a, torch.tensor([1.5, 1 / 3]).half())
+    torch.save({"a": torch.tensor([1e5, 0.0]), "b": torch.zeros(2)}, tmp_path / "large.pt")
+    with pytest.raises(wio.WioError, match="overflow float16"):
+        wio.load_into(target, tmp_path / "large.pt", apply=["cast=a:float16"])
+    assert target.b.all(), "no weight is changed where another cannot be"
+
+
+def test_keras_weights_keep_their_dtype_too(tmp_path: Path) -> None:
+    target = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2, name="d")])
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.standard_normal((3, 2)), rng.standard_normal(2)
+    np.savez(tmp_path / "m.npz", **{"d/kernel": kernel, "d/bias": bias.astype(np.float32)})
+    declare = ["d/kernel=dense.kernel:IO", "d/bias=dense.bias:O"]
+    before = target.get_weights()
+    with pytest.raises(PlanError, match="the file has float64, the model float32") as error:
+        wio.load_into(target, tmp_path / "m.npz", declare=declare)
+    (problem,) = error.value.problems
+    assert problem.remedy == "apply=['cast=d/kernel:float32']"
+    np.testing.assert_array_equal(target.get_weights()[1], before[1])
+    wio.load_into(target, tmp_path / "m.npz", declare=declare, apply=["cast=d/kernel:float32"])
+    np.testing.assert_array_equal(target.get_weights()[0], kernel.astype(np.float32))
+
+
+def tied(seed: int) -> Any:
+    import torch
+
+    torch.manual_seed(seed)
+    made = torch.nn.Module()
+    made.emb, made.head = torch.nn.Embedding(4, 4), torch.nn.Linear(4, 4, bias=False)
+    made.head.weight = made.emb.weight
+    return made
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.wio"])
+def test_a_tied_weight_takes_its_own_state_dict(tmp_path: Path, name: str) -> None:
+    """PyTorch gives both names, the file keeps the first; a model that is not tied has both filled."""
+    import torch
+
+    source = tied(1)
+    torch.save(source.state_dict(), tmp_path / "m.pt")
+    wio.export(tmp_path / "m.pt", tmp_path / "m.wio")
+    target = tied(2)
+    wio.load_into(target, tmp_path / name)
+    assert torch.equal(target.head.weight, source.emb.weight)
+    wio.load_into(untied := tied_apart(), tmp_path / "m.pt")
+    assert torch.equal(untied.head.weight, source.emb.weight)
+    assert torch.equal(untied.emb.weight, source.emb.weight)
+
+
+def tied_apart() -> Any:
+    import torch
+
+    made = tied(3)
+    made.head.weight = torch.nn.Parameter(torch.zeros(4, 4))
+    return made
+
+
+def test_a_tied_weight_takes_no_two_values(tmp_path: Path) -> None:
+    import torch
+
+    torch.save(tied_apart().state_dict(), tmp_path / "two.pt")
+    target = tied(4)
+    before = target.emb.weight.detach().clone()
+    with pytest.raises(PlanError, match=r"one weight for it and emb\.weight, the file two values"):
+        wio.load_into(target, tmp_path / "two.pt", strict=False)
+    assert torch.equal(target.emb.weight, before)
+    wio.load_into(target, tmp_path / "two.pt", drop=["head.weight"])
+    assert not torch.equal(target.emb.weight, before)
+
+
+def test_what_no_value_can_be_put_into_is_named(tmp_path: Path) -> None:
+    """A meta model was once "filled" and stayed empty."""
+    import torch
+
+    class Stateful(torch.nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"a": 1}
+
+        def set_extra_state(self, state: Any) -> None: ...
+
+    source = Stateful(2, 2)
+    torch.save(source.state_dict(), tmp_path / "m.pt")
+    with pytest.raises(PlanError, match="meta device") as error:
+        wio.load_into(torch.nn.Linear(2, 2, device="meta"), tmp_path / "m.pt", strict=False)
+    assert [problem.tensor for problem in error.value.problems] == ["weight", "bias"]
+    with pytest.raises(PlanError, match="before the lazy module has seen an input"):
+        wio.load_into(torch.nn.LazyLinear(2), tmp_path / "m.pt")
+    target = Stateful(2, 2)
+    with pytest.raises(PlanError, match="get_extra_state"):
+        wio.load_into(target, tmp_path / "m.pt")
+    assert not torch.equal(target.weight, source.weight)
+    wio.load_into(target, tmp_path / "m.pt", strict=False)
+    assert torch.equal(target.weight, source.weight)

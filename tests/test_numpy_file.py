@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import wio
 from wio.adapters._zip import ZipArchive
 from wio.adapters._zip_writer import ZipWriter
 from wio.adapters.numpy_file import NumpyFile
@@ -477,3 +478,49 @@ def test_what_a_dictionary_cannot_hold_is_a_problem_of_the_plan() -> None:
     with pytest.raises(PlanError) as caught:
         make_plan(bundle, NUMPY.target(bundle, kind="dictionary"), "numpy", {})
     assert [problem.tensor for problem in caught.value.problems if problem.kind == "name"] == ["alone"]
+
+
+def lists() -> dict[str, Any]:
+    """As mtcnn's loader reads them, beside a dictionary whose keys look like indices. Twelve: "10" sorts before "2"."""
+    return {
+        "net": [filled("f4", 2, 3) + k for k in range(12)],
+        "pair": (filled("f8", 3), filled("f4", 3, 3)),
+        "looks": {"0": filled("f4", 2), "1": filled("f4", 4)},
+    }
+
+
+@pytest.mark.parametrize("by_wio", [True, False], ids=["wio", "npy"])
+def test_lists_of_arrays_stay_lists(tmp_path: Path, by_wio: bool) -> None:
+    source = pickled(tmp_path / "a.npy", lists(), 2)
+    if by_wio:
+        wio.export(source, source := tmp_path / "a.wio")
+    wio.import_into(source, tmp_path / "b.npy", adapter="numpy", kind="dictionary")
+    loaded = np.load(tmp_path / "b.npy", allow_pickle=True).item()
+    assert {name: type(layer) for name, layer in loaded.items()} == {"net": list, "pair": list, "looks": dict}
+    for name, expected in lists().items():
+        one, two = (each.values() if isinstance(each, dict) else each for each in (loaded[name], expected))
+        for mine, theirs in zip(one, two, strict=True):
+            np.testing.assert_array_equal(mine, theirs, strict=True)
+    agree(NUMPY.read(tmp_path / "b.npy"), {name: t.numpy() for name, t in wio.open(source).items()})
+
+
+def test_a_list_is_asked_for_where_the_source_has_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{"onet/1": filled("f4", 2), "onet/0": filled("f4", 3), "fc/w": filled("f4", 1)})
+    into: dict[str, Any] = {"adapter": "numpy", "kind": "dictionary"}
+    wio.import_into(tmp_path / "a.npz", tmp_path / "b.npy", lists="onet", **into)
+    onet = np.load(tmp_path / "b.npy", allow_pickle=True).item()["onet"]
+    assert [array.shape for array in onet] == [(3,), (2,)]
+    with pytest.raises(PlanError, match="no tensor is of this layer"):
+        wio.import_into(tmp_path / "a.npz", tmp_path / "b.npy", lists="onet,pnet", **into)
+
+
+def test_lists_with_holes_and_lists_within_lists_are_refused(tmp_path: Path) -> None:
+    source = pickled(tmp_path / "a.npy", lists(), 2)
+    into: dict[str, Any] = {"adapter": "numpy", "kind": "dictionary"}
+    with pytest.raises(PlanError, match="a list of 11 arrays without the one of index 3"):
+        wio.import_into(source, tmp_path / "b.npy", drop=["net/3"], **into)
+    wio.import_into(source, tmp_path / "b.npy", drop=["net/*"], **into)
+    assert set(np.load(tmp_path / "b.npy", allow_pickle=True).item()) == {"pair", "looks"}
+    deep = pickled(tmp_path / "deep.npy", {"net": [[filled("f4", 2), filled("f4", 3)]]}, 2)
+    with pytest.raises(PlanError, match="stands deeper in the list 'net'"):
+        wio.import_into(deep, tmp_path / "b.npy", **into)

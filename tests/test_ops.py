@@ -228,7 +228,7 @@ def test_a_group_of_which_too_little_is_known_names_what_is_missing() -> None:
 
 
 def test_rows_that_were_not_declared_are_not_taken_apart() -> None:
-    with pytest.raises(LayoutError, match="declare what the rows are made of"):
+    with pytest.raises(LayoutError, match=r"declare what the axis \(\?\) is made of: \(HWC\)O"):
         rearrange(Layout.parse("(?)O"), Layout.parse("(HWC)O H=2 W=2 C=2"))
 
 

@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+import wio
+from wio import port
+from wio.adapters._torch_pickle import resolve
 from wio.adapters.torch_file import TorchFile
 from wio.api import save
 from wio.bundle import Bundle, Tensor
@@ -522,3 +525,130 @@ class TestShardedContract(AdapterContract):
 
     def sample(self, folder: Path) -> Path:
         return sharded(folder)
+
+
+# --- tied weights, on every road
+
+
+def tied(path: Path, *names: str, apart: bool = False) -> torch.Tensor:
+    """One matrix under two names, or two equal ones, and a vector."""
+    table = torch.arange(12.0).reshape(4, 3)
+    matrices = {name: table.clone() if apart else table for name in names}
+    torch.save({**matrices, "b": torch.ones(2)}, path)
+    return table
+
+
+def test_a_second_name_that_a_format_cannot_keep_is_noted(tmp_path: Path, path: Path) -> None:
+    tied(path, "emb.weight", "head.weight")
+    plan = wio.import_into(path, tmp_path / "once.npz", adapter="numpy")
+    assert "left out: head.weight (emb.weight); torch files read with the option shared=all" in " ".join(plan.notes)
+    asked: dict[str, Any] = {"adapter": "numpy", "source_options": {"shared": "all"}}
+    plan = port.import_into(path, tmp_path / "each.npz", **asked)
+    assert "left out" not in " ".join(plan.notes)
+    assert set(np.load(tmp_path / "each.npz")) == {"emb.weight", "head.weight", "b"}
+    wio.export(path, tmp_path / "m.wio")
+    plan = wio.import_into(tmp_path / "m.wio", tmp_path / "back.pt", adapter="torch")
+    assert "left out" not in " ".join(plan.notes)
+    back = torch.load(tmp_path / "back.pt", weights_only=True)
+    assert back["head.weight"].data_ptr() == back["emb.weight"].data_ptr()
+
+
+@pytest.mark.parametrize("drop", ["emb.weight", "head.weight"])
+def test_dropping_one_name_leaves_the_other(tmp_path: Path, path: Path, drop: str) -> None:
+    table = tied(path, "emb.weight", "head.weight", "third")
+    wio.export(path, tmp_path / "m.wio")
+    wio.import_into(tmp_path / "m.wio", tmp_path / "back.pt", adapter="torch", drop=[drop])
+    back = torch.load(tmp_path / "back.pt", weights_only=True)
+    kept = ({"emb.weight", "head.weight"} - {drop}).pop()
+    assert set(back) == {kept, "third", "b"}
+    assert torch.equal(back[kept], table)
+    assert back["third"].data_ptr() == back[kept].data_ptr()
+    wio.import_into(tmp_path / "m.wio", tmp_path / "none.pt", adapter="torch", drop=["*.weight", "third"])
+    assert set(torch.load(tmp_path / "none.pt", weights_only=True)) == {"b"}
+
+
+def test_what_is_said_of_a_second_name_makes_it_a_tensor(tmp_path: Path, path: Path) -> None:
+    """An embedding's table, and the same numbers as the kernel of a dense layer."""
+    table = tied(path, "emb.weight", "head.weight")
+    declare = ["head.weight=dense.kernel:OI", "emb.weight=embedding.table:IO"]
+    plan = wio.import_into(path, tmp_path / "m.h5", adapter="keras-tf", declare=declare, drop=["b"])
+    made = {tensor.role: tensor.numpy() for tensor in plan.apply().values()}
+    np.testing.assert_array_equal(made["embedding.table"], table)
+    np.testing.assert_array_equal(made["dense.kernel"], table.T)
+
+
+def test_tied_and_untied_weights_of_equal_values_are_equal(tmp_path: Path) -> None:
+    a, b, c, d = (tmp_path / f"{name}.pt" for name in "abcd")
+    table = tied(a, "emb.weight", "head.weight")
+    tied(b, "head.weight", "emb.weight")
+    tied(c, "emb.weight", "head.weight", apart=True)
+    torch.save({"emb.weight": table, "head.weight": table + 1, "b": torch.ones(2)}, d)
+    wio.export(a, tmp_path / "a.wio")
+    for other in (b, c, tmp_path / "a.wio"):
+        assert wio.diff(a, other).equal
+        assert wio.diff(other, a).equal
+    assert wio.diff(tmp_path / "a.wio", c).equal
+    found = wio.diff(a, d)
+    assert {pair.a: pair.status for pair in found.pairs} == {
+        "emb.weight": "equal", "head.weight": "changed", "b": "equal"
+    }  # fmt: skip
+
+
+# --- what PyTorch's own weights_only lets in
+
+
+def test_every_global_that_pytorch_lets_in_is_known() -> None:
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    names = [name.rpartition(".") for name in _get_allowed_globals()]
+    assert [f"{module}.{name}" for module, _, name in names if resolve(module, name) is None] == []
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_checkpoint_with_the_milestones_of_a_scheduler(path: Path, zipped: bool) -> None:
+    layer = torch.nn.Linear(2, 3)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(torch.optim.SGD(layer.parameters(), lr=0.1), [3, 7, 7])
+    state = {"model": layer.state_dict(), "schedule": schedule.state_dict()}
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    bundle = TORCH.read(path)
+    agree(bundle, {f"model.{name}": tensor for name, tensor in layer.state_dict().items()})
+    other = bundle.metadata["torch"]["other"]
+    assert (other["schedule.milestones.3"], other["schedule.milestones.7"]) == (1, 2)
+
+
+class OnDevice:
+    """Pickled as PyTorch pickles a tensor of a device that has no storages."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return torch._utils._rebuild_device_tensor_from_cpu_tensor, self.arguments
+
+
+def test_a_tensor_of_another_device_is_the_one_it_is_kept_as(path: Path) -> None:
+    kept = torch.randn(2, 3)
+    torch.save({"a": OnDevice(kept, torch.float32, "cpu", False)}, path)
+    agree(TORCH.read(path), {"a": torch.load(path, weights_only=True)["a"]})
+    torch.save({"a": OnDevice(kept, torch.float16, "cpu", False)}, path)
+    with pytest.raises(FormatError, match="cast to float16 by PyTorch when it is loaded"):
+        TORCH.read(path)
+
+
+def test_a_key_that_is_too_long_is_called_so(path: Path) -> None:
+    torch.save({"k" * 5000: torch.ones(1)}, path)
+    with pytest.raises(FormatError, match="a key of a dictionary is longer than 4096 bytes"):
+        TORCH.read(path)
+
+
+def test_a_counter_of_steps_that_the_source_has_is_not_said_to_be_missing(tmp_path: Path, path: Path) -> None:
+    torch.save(torch.nn.BatchNorm1d(3).state_dict(), path)
+    names = {"weight": "gamma", "bias": "beta", "running_mean": "mean", "running_var": "variance"}
+    declare = [f"{name}=batch_norm.{role}:C" for name, role in names.items()]
+    wio.export(path, tmp_path / "m.wio", declare=[*declare, "num_batches_tracked=other"])
+    bundle = wio.open(tmp_path / "m.wio")
+    made = Bundle(bundle.values(), {"adapter": "wio"})
+    (note,) = [note for note in TORCH.target(made).notes if "num_batches_tracked" in note]
+    assert "it counts steps and is no weight" in note
+    counted = [tensor for tensor in made.values() if tensor.name != "num_batches_tracked"]
+    assert "no source has it" in " ".join(TORCH.target(Bundle(counted)).notes)

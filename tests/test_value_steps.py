@@ -299,6 +299,29 @@ def test_statistics_times_caffes_factor(factor: float, tmp_path: Path) -> None:
     assert np.abs(planted - expected).max() > 1e-2
 
 
+@pytest.mark.parametrize("declared", [(), ("bn1/mean=batch_norm.mean:C", "bn1/variance=batch_norm.variance:C")])
+def test_statistics_times_a_factor_go_nowhere_before_they_are_divided(declared: list[str], tmp_path: Path) -> None:
+    """The remedy was once to declare them, which made a network whose statistics were 999.98 times too large."""
+    source = tmp_path / "s.caffemodel"
+    factor = np.float32(999.98)
+    scaled = {name: W[name] * factor for name in ("bn1/mean", "bn1/variance")}
+    source.write_bytes(network(change={**scaled, "bn1/scale_factor": factor[None]}))
+    into: dict[str, Any] = {"adapter": "torch", "declare": declared, "drop": ["prelu*"]}
+    with pytest.raises(PlanError) as error:
+        wio.import_into(source, tmp_path / "o.pt", **into)
+    told = {problem.tensor: problem for problem in error.value.problems}
+    assert set(told) == {"bn1/mean", "bn1/variance"}
+    assert "times the factor 999.97" in told["bn1/mean"].message
+    remedies = {str(problem.remedy) for problem in told.values()}
+    assert remedies == {"--apply 'unscale=bn1'"}
+    wio.import_into(source, tmp_path / "o.pt", apply=["unscale=bn1"], **into)
+    import torch
+
+    state = torch.load(tmp_path / "o.pt", weights_only=True)
+    np.testing.assert_allclose(state["bn1.running_mean"], W["bn1/mean"], rtol=2e-7)
+    np.testing.assert_allclose(state["bn1.running_var"], W["bn1/variance"], rtol=2e-7)
+
+
 def test_classes_are_cut_and_the_others_stay_bit_for_bit(tmp_path: Path) -> None:
     k = keras().layers
     source = sequential(k.Flatten(name="f"), k.Dense(11, name="logits"), shape=(3, 2, 5))

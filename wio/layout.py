@@ -252,6 +252,14 @@ def _parse(text: str) -> Layout:
     return Layout(axes, flipped, values, tuple(sizes.items()), gates)
 
 
+def settled_forms(layout: Layout) -> str:
+    """What to write for a layout whose ``(?)`` nobody declared. The other axes stay where they are stored."""
+    text = str(layout)
+    alone = "C" if layout.letters == "?" else "I"
+    forms = (" ".join((text.replace("?", order), *(f"{axis}=.." for axis in order))) for order in ("HWC", "CHW"))
+    return f"{', '.join(forms)}, or {text.replace('(?)', alone)} if it is no flattened map"
+
+
 def ungrouped(layout: Layout, letter: str) -> Layout:
     """The layout in which the group that holds ``letter`` is split into single axes."""
     axes: Iterable[str] = (

@@ -62,6 +62,17 @@ def with_epsilon(metadata: Mapping[str, Any], layer: str, epsilon: float) -> dic
     return changed
 
 
+def stored_times(metadata: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
+    """The statistics that are stored times a factor, by their name in the source: their layer and the factor."""
+    found = {}
+    for record in layer_records(metadata):
+        told = record.get("scaled")
+        if isinstance(told, Mapping) and is_number(told.get("factor")) and isinstance(told.get("tensors"), Mapping):
+            held = (str(record.get("name")), float(told["factor"]))
+            found.update({str(name): held for name in told["tensors"].values()})
+    return found
+
+
 def unscaled(metadata: Mapping[str, Any], layer: str) -> dict[str, Any]:
     """The metadata without the word that a layer's statistics are stored times a factor."""
     records = layer_records(metadata)

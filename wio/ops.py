@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from wio.contiguous import contiguous
 from wio.errors import LayoutError
-from wio.layout import SPATIAL, Layout
+from wio.layout import SPATIAL, Layout, settled_forms
 from wio.lazy import Array
 
 Axes = tuple[str, ...]
@@ -213,8 +213,9 @@ def _blocks(axes: Axes, others: Axes) -> Axes:
 def _refuse_different_axes(source: Layout, target: Layout) -> None:
     if sorted(source.letters) != sorted(target.letters):
         remedy = None
-        if "?" in source.letters + target.letters:
-            remedy = "declare what the rows are made of: (HWC)O H=.. W=.. C=.., (CHW)O ..., or IO if they are no map"
+        unknown = next((layout for layout in (source, target) if "?" in layout.letters), None)
+        if unknown is not None:
+            remedy = f"declare what the axis (?) is made of: {settled_forms(unknown)}"
         raise LayoutError(f"{source} and {target} do not hold the same axes", remedy=remedy)
     if sorted(source.gates or "") != sorted(target.gates or ""):
         raise LayoutError(f"{source} and {target} do not hold the same gates")

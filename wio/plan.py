@@ -12,9 +12,12 @@ from wio.adapter import Slot, Target
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, PlanError, Problem
 from wio.layout import Layout
+from wio.metadata import stored_times
 from wio.ops import Op, rearrange
 from wio.recurrent import RecurrentLayers, family, is_recurrent
 from wio.recurrent_weights import assembled, bias_step, left_behind, regrouped
+from wio.roles import NOT_WEIGHTS
+from wio.second_names import note_of, second_names
 from wio.values.step import ValueStep
 
 
@@ -117,7 +120,7 @@ def make_plan(
 
     Raises PlanError with everything that stands in the way, at once.
     """
-    problems = list(target.problems)
+    problems = _with_factors(bundle, target.problems)
     layers = RecurrentLayers.of(bundle)
     by_role: dict[tuple[str, str | None], list[Tensor]] = {}
     for tensor in bundle.values():
@@ -147,8 +150,28 @@ def make_plan(
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise PlanError(f"cannot be taken to {adapter}: {count}", problems)
     left = {**(dropped or {}), **{name: why for name, why in target.dropped.items() if name in bundle}}
-    notes = (*_synthesised(bundle), *target.notes)
+    # Beside its own format, a .wio file keeps what a source says of its tensors' names.
+    keeps = adapter in ("wio", bundle.metadata.get("adapter"))
+    unnamed = note_of(bundle, second_names(target.metadata) if keeps else {})
+    notes = (*_synthesised(bundle), *filter(None, (unnamed,)), *target.notes)
     return Plan(adapter, dict(options), tuple(map(_marked, steps)), left, notes, target.metadata)
+
+
+def _with_factors(bundle: Bundle, problems: Iterable[Problem]) -> list[Problem]:
+    """The problems, and one for each tensor that is stored times a factor and is not known for what it is before that.
+
+    Declared to be the mean or variance it would be taken along as many times too large.
+    """
+    factors = stored_times(bundle.metadata)
+    found = list(problems)
+    stuck = {problem.tensor for problem in found}
+    for name, tensor in bundle.items() if factors else ():
+        layer, factor = factors.get(tensor.origin or name, ("", 1.0))
+        if layer and (name in stuck or tensor.role not in (None, *NOT_WEIGHTS)):
+            what = f"is stored times the factor {factor!r} and is no {tensor.role or 'statistic'} before it is divided"
+            found = [problem for problem in found if problem.tensor != name]
+            found.append(Problem("value", what, name, f"--apply 'unscale={layer}'"))
+    return found
 
 
 def _marked(step: Step) -> Step:

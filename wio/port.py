@@ -25,6 +25,7 @@ from wio.plugins import adapter_named, architecture_named, habit_named, local, o
 from wio.receipt import UNKNOWN, Reading, base_names, facts_of, receipt_of
 from wio.recurrent import settled, with_facts
 from wio.roles import check_role, neutral, neutral_layouts
+from wio.second_names import with_second_names, without
 from wio.sharded_writer import ShardWriter, save_as
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ def resolve(bundle: Bundle, found: Adapter, told: Declarations) -> Resolved:
     Raises NameMapError, LayoutError or WioError with every tensor that contradicts what was declared.
     """
     bundle.metadata.setdefault("adapter", found.name)
-    selected = bundle.select((), told.drop)
-    dropped = {name: "--drop" for name in bundle if name not in selected} if told.drop else {}
+    spoken_of = (*(text.partition("=")[0] for text in told.declare), *told.only)
+    selected, dropped = without(with_second_names(bundle, spoken_of), told.drop)
     convention = convention_of(selected, found)
     bundle = _declare(selected, told.declare, convention)
     if told.arch is not None:
@@ -371,11 +372,7 @@ def ready_to_import(
     resolved = open_resolved(source, source_adapter, source_options, told)
     settled = chosen.checked(options or {}, writing=True)
     reading = Reading(progress)
-    resolved, values = with_values(replace(resolved, bundle=resolved.bundle.map(reading.watched)), told)
-    resolved, declared = _with_declared_values(resolved, chosen.name, told)
-    plan = plan_into(resolved, chosen, settled, told)
-    notes = (*plan.notes, *(f"{v.layer}: {v.reason}" for v in declared))
-    plan = replace(plan, values=(*values, *declared), notes=notes)
+    plan = plan_into(replace(resolved, bundle=resolved.bundle.map(reading.watched)), chosen, settled, told)
     return Ready(plan, reading, facts_of("import", source, resolved.adapter, told.as_json(), source_options))
 
 
@@ -394,9 +391,16 @@ def _with_option(
 
 
 def plan_into(resolved: Resolved, chosen: Adapter, settled: Mapping[str, str], told: Declarations) -> Plan:
-    """The plan that takes a bundle into another format; ``settled`` are that adapter's options, checked."""
+    """The plan that takes a bundle into another format; ``settled`` are that adapter's options, checked.
+
+    The steps that change values come first: those that the user declares, then those that the target's dialect does.
+    """
+    resolved, values = with_values(resolved, told)
+    resolved, declared = _with_declared_values(resolved, chosen.name, told)
     bundle = _spelled(resolved.bundle, chosen.name, told)
-    return make_plan(bundle, chosen.target(bundle, **settled), chosen.name, settled, resolved.dropped)
+    plan = make_plan(bundle, chosen.target(bundle, **settled), chosen.name, settled, resolved.dropped)
+    notes = (*plan.notes, *(f"{v.layer}: {v.reason}" for v in declared))
+    return replace(plan, values=(*values, *declared), notes=notes)
 
 
 def _spelled(bundle: Bundle, adapter: str, told: Declarations) -> Bundle:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from wio.adapter import Convention, Slot, Target
 from wio.bundle import Bundle, Tensor, declare_remedy
 from wio.errors import LayoutError, Problem
-from wio.layout import Layout
+from wio.layout import Layout, settled_forms
 from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, reset_problem
 from wio.recurrent_weights import IDLE, bias_layouts, gathered, idle_peephole
 from wio.roles import NOT_WEIGHTS, WAYS_ON, same_axes
@@ -117,6 +117,6 @@ def _layout(tensor: Tensor, convention: Convention) -> Layout:
     if "?" in found.letters:
         raise LayoutError(
             f"what the axis (?) of {tensor.layout} is made of is not declared, and the target may order it otherwise",
-            remedy=f"--declare '{tensor.name}={tensor.role}:(HWC)O H=.. W=.. C=..', or IO if it is no flattened map",
+            remedy=f"--declare '{tensor.name}={tensor.role}:LAYOUT', where LAYOUT is {settled_forms(tensor.layout)}",
         )
     return found

@@ -20,6 +20,7 @@ from wio.gates import join_gates
 from wio.plugins import adapter_named, detect, local
 from wio.port import Declarations, Resolved, resolve
 from wio.roles import NOT_WEIGHTS
+from wio.second_names import second_names, with_second_names
 
 
 class Duplicate(Struct, frozen=True):
@@ -123,9 +124,7 @@ def diff(
 def duplicates_of(a: Bundle, b: Bundle) -> Iterator[Duplicate]:
     """The names that share another's storage, as the adapters that read the files say."""
     for side, bundle in (("a", a), ("b", b)):
-        stated = bundle.metadata.get(str(bundle.metadata.get("adapter")))
-        shared = stated.get("shared") if isinstance(stated, Mapping) else None
-        for name, same in shared.items() if isinstance(shared, Mapping) else ():
+        for name, same in second_names(bundle.metadata).items():
             yield Duplicate(side, name, same)
 
 
@@ -156,6 +155,10 @@ def open_sides(
     if idle:
         raise UsageError(f"neither file's adapter has the option {', '.join(map(repr, idle))} for reading")
     bundles = [adapter.read(path, **given) for adapter, (_, path), given in zip(chosen, found, mine, strict=True)]
+    for bundle, adapter in zip(bundles, chosen, strict=True):
+        bundle.metadata.setdefault("adapter", adapter.name)
+    # A weight of two names in one file may be two tensors in the other, or be kept under its other name.
+    bundles = [with_second_names(bundle, other) for bundle, other in zip(bundles, reversed(bundles), strict=True)]
     globs = [text.partition("=")[0] for text in told.declare] + [*told.only, *told.drop]
     lost = [glob for glob in globs if not any(_some_match(bundle, glob) for bundle in bundles)]
     if lost:

@@ -92,9 +92,11 @@ class Config:
     def data_format(self) -> str | None:
         return self._model.data_format if self._model else None
 
-    def top_layers(self) -> list[tuple[str, str]]:
-        """Name and class of each layer of the model, in order."""
-        return [(layer.name, layer.class_name) for layer in self._model.layers] if self._model else []
+    def top_layers(self) -> list[tuple[str, str, bool]]:
+        """Name and class of each layer of the model, in order, and whether it is frozen as a whole."""
+        if self._model is None:
+            return []
+        return [(layer.name, layer.class_name, layer.name in self._model.frozen) for layer in self._model.layers]
 
     def places(self, tree: Tree) -> dict[str, Place]:
         """Every layer whose variables the config can place, by its path, in the order in which Keras walks them."""

@@ -25,7 +25,6 @@ from wio.recurrent import KEY
 
 # What compile() leaves on a model (keras 3.15 trainers/trainer.py; tf-keras 2.13 calls the metrics "metrics").
 _METRICS = ("metrics", "_metrics", "_compile_metrics", "_loss_tracker", "_compile_loss")
-_NOT_TRAINED = ("batch_norm.mean", "batch_norm.variance")
 _LARGEST_MEMBER = 64 << 20
 
 
@@ -248,17 +247,23 @@ class _Reading:
     def _layers(self, tensors: list[Tensor]) -> list[dict[str, Any]]:
         """The model's layers in order, each with its tensors: what formats that load by order need.
 
-        Where a layer holds others, what is trained comes before what is not (keras 3.15 ``legacy_h5_format.py``).
+        Where a layer holds others, what is trained comes before what is not (keras 3.15 ``legacy_h5_format.py``), unless
+        it is frozen as a whole.
         """
-        held: dict[str, list[str]] = {}
-        for tensor in sorted(tensors, key=lambda tensor: tensor.role in _NOT_TRAINED):
+        held: dict[str, list[tuple[str, bool]]] = {}
+        for tensor in tensors:
             path = tensor.origin or tensor.name
-            if tensor.role not in ("optimizer", "other") and path.rpartition(f"/{VARS}/")[0] in self._places:
-                held.setdefault(tensor.layer.split("/")[0], []).append(tensor.name)
+            group, _, index = path.rpartition(f"/{VARS}/")
+            if tensor.role not in ("optimizer", "other") and (place := self._places.get(group)) is not None:
+                trained = place.weights is None or place.weights[int(index)].trainable
+                held.setdefault(tensor.layer.split("/")[0], []).append((tensor.name, trained))
         epsilons = {place.layer: place.epsilon for place in self._places.values()}
         layers = []
-        for name, class_name in self._config.top_layers() if self._config else []:
-            record: dict[str, Any] = {"name": name, "tensors": held.get(name, []), "kind": class_name}
+        for name, class_name, frozen in self._config.top_layers() if self._config else []:
+            listed = held.get(name, [])
+            if not frozen:
+                listed.sort(key=lambda each: not each[1])
+            record: dict[str, Any] = {"name": name, "tensors": [tensor for tensor, _ in listed], "kind": class_name}
             if epsilons.get(name) is not None:
                 record["epsilon"] = epsilons[name]
             layers.append(record)

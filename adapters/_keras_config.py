@@ -32,7 +32,10 @@ CONTAINERS = ("Sequential", "Model", "Functional", "Container")
 
 
 class DeclaredWeight(Struct, frozen=True):
-    """What the config says of one array: its role and layout, and the layer inside the group that has it."""
+    """What the config says of one array: its role and layout, and the layer inside the group that has it.
+
+    ``trainable`` says whether it is trained: neither a statistic nor in a layer that is frozen.
+    """
 
     role: str
     layout: str | None
@@ -87,9 +90,22 @@ class KerasModel:
         self._told = told_format
         self._names = names
         try:
-            self.layers, _ = self._container(config, [], 0)
+            layers, _ = self._container(config, [], 0)
+            self.frozen = self._saved_as_they_come(config)
+            self.layers = [layer if layer.name in self.frozen else _trained_first(layer) for layer in layers]
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
             raise FormatError(f"its model_config is malformed: {error!r}") from None
+
+    def _saved_as_they_come(self, config: Mapping[str, Any]) -> frozenset[str]:
+        """The layers of which Keras 3 lists no weight before others: those that are frozen as a whole.
+
+        keras 3.15 layer.py, ``non_trainable_weights``. Before 3 only the flags of the layers inside count (keras 1.2.2
+        topology.py and 2.2.4 network.py, ``Container.weights``; tf.keras sets them with the container's own).
+        """
+        inner = config["config"]
+        if isinstance(inner, list) or not (self._version or "").startswith("3"):
+            return frozenset()
+        return frozenset(name_of(layer, k, ()) for k, layer in enumerate(inner["layers"]) if _is_frozen(layer["config"]))
 
     def _convention(self, config: Mapping[str, Any]) -> KerasConvention:
         return KerasConvention(self._family, self._backend, data_format(config) or self.data_format or CHANNELS_LAST)
@@ -158,7 +174,7 @@ class KerasModel:
                     layout_of(w, class_name, config, convention, incoming, self._version),
                     name,
                     w.leaves,
-                    w.trainable,
+                    w.trainable and not _is_frozen(config),
                     data_format(config),
                 )
                 for w in weights
@@ -267,11 +283,24 @@ def _inside(weights: tuple[DeclaredWeight, ...] | None, group: str) -> tuple[Dec
 
 
 def _nested(layers: Sequence[DeclaredLayer], group: str) -> tuple[DeclaredWeight, ...] | None:
-    """The arrays of a nested model: all that are trained, then all that are not (keras Container.weights)."""
+    """The arrays of a nested model, layer by layer."""
     if any(layer.weights is None for layer in layers):
         return None
-    every = [w for layer in layers for w in _inside(layer.weights, group) or ()]
-    return (*(w for w in every if w.trainable), *(w for w in every if not w.trainable))
+    return tuple(w for layer in layers for w in _inside(layer.weights, group) or ())
+
+
+def _trained_first(layer: DeclaredLayer) -> DeclaredLayer:
+    """A layer with its arrays in the order in which a file lists them: all that are trained, then all that are not.
+
+    keras 3.15 legacy_h5_format.py, ``_legacy_weights``; keras 2.2.4 network.py and 1.2.2 topology.py, ``weights``.
+    """
+    if layer.weights is None:
+        return layer
+    return replace(layer, weights=tuple(sorted(layer.weights, key=lambda weight: not weight.trainable)))
+
+
+def _is_frozen(config: Any) -> bool:
+    return isinstance(config, Mapping) and config.get("trainable") is False
 
 
 def name_of(document: Mapping[str, Any], position: int, names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wio.adapters._keras3_tree import Tree
-from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel
+from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel, class_of
 from wio.adapters._keras_graph import batch_norms
 from wio.adapters._keras_layers import recurrent_facts
 from wio.errors import FormatError
@@ -73,7 +73,7 @@ class Config:
             raise FormatError(f"{file}: its config.json is no object")
         self._file = file
         # A subclassed model says nothing of its layers: only its own code knows them.
-        self._known = self._document.get("class_name") in CONTAINERS
+        self._known = class_of(self._document) in CONTAINERS
         self._model: _Recorded | None = None
         if self._known:
             try:
@@ -150,7 +150,7 @@ class _Walk:
             yield from self._layer(child, at, prefix, str(child["config"]["name"]), depth)
 
     def _layer(self, document: Mapping[str, Any], path: str, prefix: str, name: str, depth: int) -> Iterator[Place]:
-        class_name, config = str(document["class_name"]), document["config"]
+        class_name, config = class_of(document), document["config"]
         if path not in self._tree.groups:
             # Without variables, or shared and saved where Keras came by it first.
             return
@@ -200,7 +200,7 @@ _TELLING = ("class_name", "use_bias", "reset_after", "units", "filters")
 
 
 def _kind(document: Mapping[str, Any], key: str) -> Any:
-    return document.get(key) if key == "class_name" else document["config"].get(key)
+    return class_of(document) if key == "class_name" else document["config"].get(key)
 
 
 def _quantized(config: Mapping[str, Any]) -> bool:

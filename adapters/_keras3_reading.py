@@ -18,6 +18,9 @@ from wio.adapters._keras3_target import (
     FACTS,
 )
 from wio.adapters._keras3_tree import VARS, Tree, Variable, WeightsFile
+from wio.adapters._keras_config import class_of
+from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
+from wio.adapters._keras_mixed import flattens_of
 from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.errors import FormatError, LayoutError
 from wio.layout import Layout
@@ -64,7 +67,7 @@ def config_of(bundle: Bundle) -> Any:
         members = bundle.metadata.get(FACTS, {}).get("members", ())
         text = next((each.get("text") for each in members if each["name"] == CONFIG), None)
         document = None if text is None else json.loads(text)
-        return document if document is not None and document.get("class_name") in CONTAINERS else None
+        return document if document is not None and class_of(document) in CONTAINERS else None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise FormatError(f"what is kept of the file's config.json is not what Keras writes: {error!r}") from None
 
@@ -247,25 +250,33 @@ class _Reading:
     def _layers(self, tensors: list[Tensor]) -> list[dict[str, Any]]:
         """The model's layers in order, each with its tensors: what formats that load by order need.
 
-        Where a layer holds others, what is trained comes before what is not (keras 3.15 ``legacy_h5_format.py``), unless
-        it is frozen as a whole.
+        Where a layer holds others, what is trained comes before what is not, unless it is frozen as a whole (keras 3.15
+        ``legacy_h5_format.py``).
         """
-        held: dict[str, list[tuple[str, bool]]] = {}
+        held: dict[str, list[tuple[Tensor, bool]]] = {}
         for tensor in tensors:
             path = tensor.origin or tensor.name
             group, _, index = path.rpartition(f"/{VARS}/")
             if tensor.role not in ("optimizer", "other") and (place := self._places.get(group)) is not None:
                 trained = place.weights is None or place.weights[int(index)].trainable
-                held.setdefault(tensor.layer.split("/")[0], []).append((tensor.name, trained))
+                held.setdefault(tensor.layer.split("/")[0], []).append((tensor, trained))
+        data_format = self._config.data_format if self._config else None
+        convention = KerasConvention("2.2", "tensorflow", data_format or CHANNELS_LAST)
         epsilons = {place.layer: place.epsilon for place in self._places.values()}
         layers = []
         for name, class_name, frozen in self._config.top_layers() if self._config else []:
             listed = held.get(name, [])
             if not frozen:
                 listed.sort(key=lambda each: not each[1])
-            record: dict[str, Any] = {"name": name, "tensors": [tensor for tensor, _ in listed], "kind": class_name}
+            record: dict[str, Any] = {
+                "name": name,
+                "tensors": [tensor.name for tensor, _ in listed],
+                "kind": class_name,
+            }
             if epsilons.get(name) is not None:
                 record["epsilon"] = epsilons[name]
+            if flattens := flattens_of((tensor for tensor, _ in listed), convention):
+                record["flattens"] = flattens
             layers.append(record)
         return layers
 

@@ -29,6 +29,7 @@ from wio.network import TIME, FeatureMap, NetLayer
 
 MAX_DEPTH = 32
 CONTAINERS = ("Sequential", "Model", "Functional", "Container")
+_KERAS = ("keras", "keras_core", "tf_keras", "tensorflow")
 
 
 class DeclaredWeight(Struct, frozen=True):
@@ -105,7 +106,9 @@ class KerasModel:
         inner = config["config"]
         if isinstance(inner, list) or not (self._version or "").startswith("3"):
             return frozenset()
-        return frozenset(name_of(layer, k, ()) for k, layer in enumerate(inner["layers"]) if _is_frozen(layer["config"]))
+        return frozenset(
+            name_of(layer, k, ()) for k, layer in enumerate(inner["layers"]) if _is_frozen(layer["config"])
+        )
 
     def _convention(self, config: Mapping[str, Any]) -> KerasConvention:
         return KerasConvention(self._family, self._backend, data_format(config) or self.data_format or CHANNELS_LAST)
@@ -146,7 +149,7 @@ class KerasModel:
     def _layer(
         self, document: Mapping[str, Any], name: str, inputs: list[FeatureMap | None], depth: int
     ) -> tuple[DeclaredLayer, FeatureMap | None]:
-        class_name, config = str(document["class_name"]), document["config"]
+        class_name, config = class_of(document), document["config"]
         shape = None
         if isinstance(config, dict):
             shape = config.get("batch_input_shape") or config.get("batch_shape")
@@ -303,6 +306,21 @@ def _is_frozen(config: Any) -> bool:
     return isinstance(config, Mapping) and config.get("trainable") is False
 
 
+def class_of(document: Mapping[str, Any]) -> str:
+    """The class of a layer; one that is not Keras's own is called by its module or package too, and so is no known one.
+
+    Keras 3 writes where a class comes from, ``module`` and ``registered_name`` (keras 3.15 serialization_lib.py,
+    ``serialize_keras_object``; null for one of a script); what came before writes only its name, ``package>Name``.
+    """
+    name, registered = str(document.get("class_name")), document.get("registered_name")
+    if "module" not in document:
+        return name
+    module = str(document["module"])
+    if module.split(".")[0] in _KERAS and registered in (None, name):
+        return name
+    return str(registered) if ">" in str(registered) else f"{module}>{name}"
+
+
 def name_of(document: Mapping[str, Any], position: int, names: Sequence[str]) -> str:
     """A layer's name; where the configuration has none, that of its place in the file, or else a mark of its place."""
     config = document["config"]
@@ -359,7 +377,7 @@ def _formats(document: Any, depth: int) -> list[tuple[str, str]]:
     """Class and data format of every layer that declares one, layers of one dimension left out."""
     if depth > MAX_DEPTH or not isinstance(document, dict):
         return []
-    class_name, config = document.get("class_name"), document.get("config")
+    class_name, config = class_of(document), document.get("config")
     if class_name in CONTAINERS:
         layers = config if isinstance(config, list) else config.get("layers", []) if isinstance(config, dict) else []
         return [each for layer in layers for each in _formats(layer, depth + 1)]
@@ -368,7 +386,7 @@ def _formats(document: Any, depth: int) -> list[tuple[str, str]]:
     if class_name in ("TimeDistributed", "Bidirectional"):
         return _formats(config.get("layer"), depth + 1)
     told = data_format(config)
-    return [] if told is None or str(class_name).endswith("1D") else [(str(class_name), told)]
+    return [] if told is None or class_name.endswith("1D") else [(class_name, told)]
 
 
 __all__ = ["DeclaredLayer", "DeclaredWeight", "KerasModel", "Weight"]

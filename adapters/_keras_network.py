@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wio.adapters._keras_config import CONTAINERS, MAX_DEPTH, first_node, name_of, nodes_of, references
+from wio.adapters._keras_config import CONTAINERS, MAX_DEPTH, class_of, first_node, name_of, nodes_of, references
 from wio.adapters._keras_layers import net_layer
 from wio.errors import FormatError
 from wio.network import NetLayer, Network, unused_name
@@ -80,7 +80,7 @@ class _Builder:
         self._left -= 1
         if self._left < 0:
             raise FormatError(f"its model_config calls more than {_MOST_LAYERS} layers")
-        class_name, config = str(document["class_name"]), document["config"]
+        class_name, config = class_of(document), document["config"]
         if class_name in CONTAINERS:
             found = self.container(document, f"{name}/", inputs, depth + 1)
             # Which of several outputs a layer takes is not followed: all of them meet in one layer.

@@ -22,6 +22,7 @@ from wio.adapters._keras_file import (
     version_of,
 )
 from wio.adapters._keras_graph import batch_norms
+from wio.adapters._keras_mixed import flattens_of
 from wio.adapters._keras_writer import DECLARATIONS
 from wio.adapters._mapped_files import MappedFile
 from wio.bundle import Bundle, Tensor
@@ -70,6 +71,10 @@ class Reading:
         self._model = self._parse_config(config)
         self._declared = {layer.name: layer for layer in self._model.layers} if self._model else {}
         self._kept = self._kept_declarations()
+        told = self._model.data_format if self._model and not self._model.mixed else None
+        family = version_family(self._version)
+        # Where the data format is the only one, and a Flatten may have another.
+        self._flattening = KerasConvention(family, backend, told) if told and family == "2.2" else None
 
     def bundle(self) -> Bundle:
         names = self._layer_names()
@@ -107,6 +112,8 @@ class Reading:
             record["kind"] = declared.class_name
             if declared.epsilon is not None:
                 record["epsilon"] = declared.epsilon
+        if self._flattening is not None and (own := flattens_of((t for t, _ in found), self._flattening)):
+            record["flattens"] = own
         return record
 
     def _layer(self, layer: str) -> list[tuple[Tensor, str]]:

@@ -98,7 +98,8 @@ def _keras_variables(model: Any, ready: Bundle) -> dict[str, Any]:
 
     Within a layer a variable's own name (kernel, bias, gamma, ...) says which it is, and where the layer holds several
     (Bidirectional, nested models) the one inside that has it. Where all of those are called otherwise in the file,
-    order decides, which is Keras's in the plan too: trained ones first. If their numbers differ, none of that name is matched.
+    order decides, which is Keras's in the plan too: trained ones first. If their numbers differ, none of that name is
+    matched.
     """
     planned = {layer["name"]: layer["tensors"] for layer in ready.metadata["layers"]}
     found: dict[str, Any] = {}

@@ -92,11 +92,14 @@ class Config:
     def data_format(self) -> str | None:
         return self._model.data_format if self._model else None
 
-    def top_layers(self) -> list[tuple[str, str, bool]]:
-        """Name and class of each layer of the model, in order, and whether it is frozen as a whole."""
-        if self._model is None:
-            return []
-        return [(layer.name, layer.class_name, layer.name in self._model.frozen) for layer in self._model.layers]
+    def top_layers(self) -> list[DeclaredLayer]:
+        """The layers of the model, in order."""
+        return self._model.layers if self._model else []
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The layers of the model that are frozen as a whole."""
+        return self._model.frozen if self._model else frozenset()
 
     def places(self, tree: Tree) -> dict[str, Place]:
         """Every layer whose variables the config can place, by its path, in the order in which Keras walks them."""

@@ -18,7 +18,7 @@ from wio.adapters._keras3_target import (
     FACTS,
 )
 from wio.adapters._keras3_tree import VARS, Tree, Variable, WeightsFile
-from wio.adapters._keras_config import class_of
+from wio.adapters._keras_config import class_of, frozen_inside
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
 from wio.adapters._keras_mixed import flattens_of
 from wio.bundle import FROM_NAME, Bundle, Tensor
@@ -264,17 +264,16 @@ class _Reading:
         convention = KerasConvention("2.2", "tensorflow", data_format or CHANNELS_LAST)
         epsilons = {place.layer: place.epsilon for place in self._places.values()}
         layers = []
-        for name, class_name, frozen in self._config.top_layers() if self._config else []:
-            listed = held.get(name, [])
-            if not frozen:
+        for layer in self._config.top_layers() if self._config else []:
+            listed = held.get(layer.name, [])
+            if self._config is not None and layer.name not in self._config.frozen:
                 listed.sort(key=lambda each: not each[1])
-            record: dict[str, Any] = {
-                "name": name,
-                "tensors": [tensor.name for tensor, _ in listed],
-                "kind": class_name,
-            }
-            if epsilons.get(name) is not None:
-                record["epsilon"] = epsilons[name]
+            names = [tensor.name for tensor, _ in listed]
+            record: dict[str, Any] = {"name": layer.name, "tensors": names, "kind": layer.class_name}
+            if epsilons.get(layer.name) is not None:
+                record["epsilon"] = epsilons[layer.name]
+            if frozen_inside(layer.weights or ()):
+                record["frozen"] = True
             if flattens := flattens_of((tensor for tensor, _ in listed), convention):
                 record["flattens"] = flattens
             layers.append(record)

@@ -7,7 +7,7 @@ to layers by order, so this does too, and checks the order against the arrays' n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -29,6 +29,7 @@ from wio.network import TIME, FeatureMap, NetLayer
 
 MAX_DEPTH = 32
 CONTAINERS = ("Sequential", "Model", "Functional", "Container")
+_STATISTICS = ("batch_norm.mean", "batch_norm.variance", "batch_norm.std")
 _KERAS = ("keras", "keras_core", "tf_keras", "tensorflow")
 
 
@@ -300,6 +301,12 @@ def _trained_first(layer: DeclaredLayer) -> DeclaredLayer:
     if layer.weights is None:
         return layer
     return replace(layer, weights=tuple(sorted(layer.weights, key=lambda weight: not weight.trainable)))
+
+
+def frozen_inside(weights: Collection[DeclaredWeight]) -> bool:
+    """Whether the order of a layer's arrays hangs on what is frozen: it holds several, and some could be trained."""
+    several = len({weight.module for weight in weights}) > 1
+    return several and any(not w.trainable and w.role not in _STATISTICS for w in weights)
 
 
 def _is_frozen(config: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import H5File
-from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel
+from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel, frozen_inside
 from wio.adapters._keras_conventions import KerasConvention, version_family
 from wio.adapters._keras_file import (
     BACKENDS,
@@ -112,6 +112,8 @@ class Reading:
             record["kind"] = declared.class_name
             if declared.epsilon is not None:
                 record["epsilon"] = declared.epsilon
+            if frozen_inside(declared.weights or ()):
+                record["frozen"] = True
         if self._flattening is not None and (own := flattens_of((t for t, _ in found), self._flattening)):
             record["flattens"] = own
         return record

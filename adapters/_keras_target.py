@@ -15,6 +15,7 @@ from wio.adapters._keras_mixed import convention_for, own_flattens, rows_in
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout
+from wio.metadata import layer_records
 from wio.recurrent import KEY as RECURRENT
 from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, reset_problem
 from wio.recurrent_weights import IDLE, bias_layouts, gathered, idle_peephole
@@ -420,6 +421,14 @@ class _Targeting:
             yield (
                 "layers are in the source's order, which need not be the model's (checkpoints are sorted by name): "
                 "load with by_name=True, or give the order with --option layers=NAME,NAME,..."
+            )
+        frozen = [
+            str(record["name"]) for record in layer_records(self._bundle.metadata) if record.get("frozen") is True
+        ]
+        if frozen and not self._keeps_config():
+            yield (
+                f"CHECK {', '.join(frozen[:5])}: Keras lists trained weights first, so the order is that of a model "
+                "frozen as the source is: freeze the same layers before load_weights"
             )
         own = "each layer in its own data format, a Flatten in that of its map"
         formats = own if self._own else convention.data_format

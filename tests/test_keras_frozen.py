@@ -116,6 +116,22 @@ def test_the_order_written_is_the_one_that_keras_writes(build: Callable[[], Any]
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_the_plan_says_that_the_order_is_that_of_a_frozen_model(tmp_path: Path) -> None:
+    """Keras loads by order, and one that is not frozen has another."""
+    for build, frozen in ((wholly, True), (lambda: chain([chain(blocks("pq"), "inner")], "free"), False)):
+        model = randomize(build())
+        save(model, tmp_path / "m.keras")
+        plan = import_into(tmp_path / "m.keras", tmp_path / "made.h5", adapter="keras-tf")
+        assert any("freeze the same layers" in note for note in plan.notes) is frozen
+    model = randomize(wholly())
+    save(model, tmp_path / "m.keras")
+    import_into(tmp_path / "m.keras", tmp_path / "made.h5", adapter="keras-tf")
+    free = randomize(wholly(), seed=5)
+    free.get_layer("backbone").trainable = True
+    with pytest.raises(ValueError, match="Shape mismatch"):
+        free.load_weights(tmp_path / "made.h5")
+
+
 def listed(path: Path, root: str) -> dict[str, list[Any]]:
     with h5py.File(path) as file:
         groups = {name: file[root][name] for name in map(as_text, file[root].attrs["layer_names"])}
@@ -131,9 +147,8 @@ def as_text(name: Any) -> str:
 def test_a_live_model_that_is_not_frozen_is_filled_by_name(tmp_path: Path) -> None:
     model = randomize(partly())
     save(model, tmp_path / "m.h5")
-    model.save_weights(tmp_path / "m.weights.h5")
     live = randomize(partly(), seed=9)
-    live.trainable = True
+    live.get_layer("inner").get_layer("p_d").trainable = True
     wio.load_into(live, tmp_path / "m.h5")
     np.testing.assert_allclose(predict(live), predict(model), atol=1e-5)
 
@@ -141,9 +156,6 @@ def test_a_live_model_that_is_not_frozen_is_filled_by_name(tmp_path: Path) -> No
 def test_names_decide_where_the_config_is_older_than_the_freezing(tmp_path: Path) -> None:
     """Its order is not that of the file: Keras itself would exchange p and q."""
     model = randomize(partly())
-    model.trainable = True
-    (tmp_path / "m.json").write_text(model.to_json())
-    model.get_layer("inner").get_layer("p_d").trainable = False
     save(model, tmp_path / "m.h5")
     with h5py.File(tmp_path / "m.h5", "r+") as file:
         text = file.attrs["model_config"]

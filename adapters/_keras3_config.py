@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wio.adapters._keras3_tree import Tree
-from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel
+from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel, class_of
 from wio.adapters._keras_graph import batch_norms
 from wio.adapters._keras_layers import are_directions, as_backward, recurrent_facts
 from wio.errors import FormatError
@@ -73,7 +73,7 @@ class Config:
             raise FormatError(f"{file}: its config.json is no object")
         self._file = file
         # A subclassed model says nothing of its layers: only its own code knows them.
-        self._known = self._document.get("class_name") in CONTAINERS
+        self._known = class_of(self._document) in CONTAINERS
         self._model: _Recorded | None = None
         if self._known:
             try:
@@ -92,9 +92,14 @@ class Config:
     def data_format(self) -> str | None:
         return self._model.data_format if self._model else None
 
-    def top_layers(self) -> list[tuple[str, str]]:
-        """Name and class of each layer of the model, in order."""
-        return [(layer.name, layer.class_name) for layer in self._model.layers] if self._model else []
+    def top_layers(self) -> list[DeclaredLayer]:
+        """The layers of the model, in order."""
+        return self._model.layers if self._model else []
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The layers of the model that are frozen as a whole."""
+        return self._model.frozen if self._model else frozenset()
 
     def places(self, tree: Tree) -> dict[str, Place]:
         """Every layer whose variables the config can place, by its path, in the order in which Keras walks them."""
@@ -148,7 +153,7 @@ class _Walk:
             yield from self._layer(child, at, prefix, str(child["config"]["name"]), depth)
 
     def _layer(self, document: Mapping[str, Any], path: str, prefix: str, name: str, depth: int) -> Iterator[Place]:
-        class_name, config = str(document["class_name"]), document["config"]
+        class_name, config = class_of(document), document["config"]
         if path not in self._tree.groups:
             # Without variables, or shared and saved where Keras came by it first.
             return

@@ -18,6 +18,9 @@ from wio.adapters._keras3_target import (
     FACTS,
 )
 from wio.adapters._keras3_tree import VARS, Tree, Variable, WeightsFile
+from wio.adapters._keras_config import class_of, frozen_inside
+from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
+from wio.adapters._keras_mixed import flattens_of
 from wio.bundle import FROM_NAME, Bundle, Tensor
 from wio.errors import FormatError
 from wio.layout import Layout
@@ -25,7 +28,6 @@ from wio.recurrent import KEY
 
 # What compile() leaves on a model (keras 3.15 trainers/trainer.py; tf-keras 2.13 calls the metrics "metrics").
 _METRICS = ("metrics", "_metrics", "_compile_metrics", "_loss_tracker", "_compile_loss")
-_NOT_TRAINED = ("batch_norm.mean", "batch_norm.variance")
 _LARGEST_MEMBER = 64 << 20
 
 
@@ -65,7 +67,7 @@ def config_of(bundle: Bundle) -> Any:
         members = bundle.metadata.get(FACTS, {}).get("members", ())
         text = next((each.get("text") for each in members if each["name"] == CONFIG), None)
         document = None if text is None else json.loads(text)
-        return document if document is not None and document.get("class_name") in CONTAINERS else None
+        return document if document is not None and class_of(document) in CONTAINERS else None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise FormatError(f"what is kept of the file's config.json is not what Keras writes: {error!r}") from None
 
@@ -252,19 +254,32 @@ class _Reading:
     def _layers(self, tensors: list[Tensor]) -> list[dict[str, Any]]:
         """The model's layers in order, each with its tensors: what formats that load by order need.
 
-        Where a layer holds others, what is trained comes before what is not (keras 3.15 ``legacy_h5_format.py``).
+        Where a layer holds others, what is trained comes before what is not, unless it is frozen as a whole (keras 3.15
+        ``legacy_h5_format.py``).
         """
-        held: dict[str, list[str]] = {}
-        for tensor in sorted(tensors, key=lambda tensor: tensor.role in _NOT_TRAINED):
+        held: dict[str, list[tuple[Tensor, bool]]] = {}
+        for tensor in tensors:
             path = tensor.origin or tensor.name
-            if tensor.role not in ("optimizer", "other") and path.rpartition(f"/{VARS}/")[0] in self._places:
-                held.setdefault(tensor.layer.split("/")[0], []).append(tensor.name)
+            group, _, index = path.rpartition(f"/{VARS}/")
+            if tensor.role not in ("optimizer", "other") and (place := self._places.get(group)) is not None:
+                trained = place.weights is None or place.weights[int(index)].trainable
+                held.setdefault(tensor.layer.split("/")[0], []).append((tensor, trained))
+        data_format = self._config.data_format if self._config else None
+        convention = KerasConvention("2.2", "tensorflow", data_format or CHANNELS_LAST)
         epsilons = {place.layer: place.epsilon for place in self._places.values()}
         layers = []
-        for name, class_name in self._config.top_layers() if self._config else []:
-            record: dict[str, Any] = {"name": name, "tensors": held.get(name, []), "kind": class_name}
-            if epsilons.get(name) is not None:
-                record["epsilon"] = epsilons[name]
+        for layer in self._config.top_layers() if self._config else []:
+            listed = held.get(layer.name, [])
+            if self._config is not None and layer.name not in self._config.frozen:
+                listed.sort(key=lambda each: not each[1])
+            names = [tensor.name for tensor, _ in listed]
+            record: dict[str, Any] = {"name": layer.name, "tensors": names, "kind": layer.class_name}
+            if epsilons.get(layer.name) is not None:
+                record["epsilon"] = epsilons[layer.name]
+            if frozen_inside(layer.weights or ()):
+                record["frozen"] = True
+            if flattens := flattens_of((tensor for tensor, _ in listed), convention):
+                record["flattens"] = flattens
             layers.append(record)
         return layers
 

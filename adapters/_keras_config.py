@@ -7,7 +7,7 @@ to layers by order, so this does too, and checks the order against the arrays' n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -32,14 +32,21 @@ from wio.errors import FormatError
 from wio.network import TIME, FeatureMap, NetLayer
 
 MAX_DEPTH = 32
+# Models within models double with every level where one is called twice.
+MOST_LAYERS = 100_000
 CONTAINERS = ("Sequential", "Model", "Functional", "Container")
 # An output of a call of a layer: the layer's name, the number of the call, the number of the output.
 Reference = tuple[str, int, int]
 Maps = Sequence[FeatureMap | None]
+_STATISTICS = ("batch_norm.mean", "batch_norm.variance", "batch_norm.std")
+_KERAS = ("keras", "keras_core", "tf_keras", "tensorflow")
 
 
 class DeclaredWeight(Struct, frozen=True):
-    """What the config says of one array: its role and layout, and the layer inside the group that has it."""
+    """What the config says of one array: its role and layout, and the layer inside the group that has it.
+
+    ``trainable`` says whether it is trained: neither a statistic nor in a layer that is frozen.
+    """
 
     role: str
     layout: str | None
@@ -93,12 +100,28 @@ class KerasModel:
         self.data_format = told_format or (None if self.mixed or not self.formats else self.formats[0])
         self._told = told_format
         self._names = names
+        self._left = MOST_LAYERS
         # By document and name, what the calls of a layer up to now agree on.
         self._agreed: dict[tuple[int, str], tuple[DeclaredWeight, ...] | None] = {}
         try:
-            self.layers, _ = self._container(config, [], 0)
+            layers, _ = self._container(config, [], 0)
+            self.frozen = self._saved_as_they_come(config)
+            self.layers = [layer if layer.name in self.frozen else _trained_first(layer) for layer in layers]
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
             raise FormatError(f"its model_config is malformed: {error!r}") from None
+
+    def _saved_as_they_come(self, config: Mapping[str, Any]) -> frozenset[str]:
+        """The layers of which Keras 3 lists no weight before others: those that are frozen as a whole.
+
+        keras 3.15 layer.py, ``non_trainable_weights``. Before 3 only the flags of the layers inside count (keras 1.2.2
+        topology.py and 2.2.4 network.py, ``Container.weights``; tf.keras sets them with the container's own).
+        """
+        inner = config["config"]
+        if isinstance(inner, list) or not (self._version or "").startswith("3"):
+            return frozenset()
+        return frozenset(
+            name_of(layer, k, ()) for k, layer in enumerate(inner["layers"]) if _is_frozen(layer["config"])
+        )
 
     def _convention(self, config: Mapping[str, Any]) -> KerasConvention:
         return KerasConvention(self._family, self._backend, data_format(config) or self.data_format or CHANNELS_LAST)
@@ -130,14 +153,17 @@ class KerasModel:
             if name in entrances and incoming:
                 known = len(incoming) == len(entrances)
                 outputs[name, number] = [incoming[entrances.index(name)] if known else None]
-                by_place[place] = DeclaredLayer(name, str(document["class_name"]), None, ())
+                by_place[place] = DeclaredLayer(name, class_of(document), None, ())
                 continue
             by_place[place], outputs[name, number] = self._layer(document, name, [*map(taken, node)], depth)
         ends = [taken(reference) for reference in references(inner.get("output_layers"))]
         return [by_place[place] for place in sorted(by_place)], ends
 
     def _layer(self, document: Mapping[str, Any], name: str, inputs: Maps, depth: int) -> tuple[DeclaredLayer, Maps]:
-        class_name, config = str(document["class_name"]), document["config"]
+        self._left -= 1
+        if self._left < 0:
+            raise FormatError(f"its model_config calls more than {MOST_LAYERS} layers")
+        class_name, config = class_of(document), document["config"]
         shape = None
         if isinstance(config, dict):
             shape = config.get("batch_input_shape") or config.get("batch_shape")
@@ -182,7 +208,7 @@ class KerasModel:
                 layout_of(w, class_name, config, convention, incoming, self._version),
                 name,
                 w.leaves,
-                w.trainable,
+                w.trainable and not _is_frozen(config),
                 data_format(config),
             )
             for w in weights
@@ -334,11 +360,45 @@ def _inside(weights: tuple[DeclaredWeight, ...] | None, group: str) -> tuple[Dec
 
 
 def _nested(layers: Sequence[DeclaredLayer], group: str) -> tuple[DeclaredWeight, ...] | None:
-    """The arrays of a nested model: all that are trained, then all that are not (keras Container.weights)."""
+    """The arrays of a nested model, layer by layer."""
     if any(layer.weights is None for layer in layers):
         return None
-    every = [w for layer in layers for w in _inside(layer.weights, group) or ()]
-    return (*(w for w in every if w.trainable), *(w for w in every if not w.trainable))
+    return tuple(w for layer in layers for w in _inside(layer.weights, group) or ())
+
+
+def _trained_first(layer: DeclaredLayer) -> DeclaredLayer:
+    """A layer with its arrays in the order in which a file lists them: all that are trained, then all that are not.
+
+    keras 3.15 legacy_h5_format.py, ``_legacy_weights``; keras 2.2.4 network.py and 1.2.2 topology.py, ``weights``.
+    """
+    if layer.weights is None:
+        return layer
+    return replace(layer, weights=tuple(sorted(layer.weights, key=lambda weight: not weight.trainable)))
+
+
+def frozen_inside(weights: Collection[DeclaredWeight]) -> bool:
+    """Whether the order of a layer's arrays hangs on what is frozen: it holds several, and some could be trained."""
+    several = len({weight.module for weight in weights}) > 1
+    return several and any(not w.trainable and w.role not in _STATISTICS for w in weights)
+
+
+def _is_frozen(config: Any) -> bool:
+    return isinstance(config, Mapping) and config.get("trainable") is False
+
+
+def class_of(document: Mapping[str, Any]) -> str:
+    """The class of a layer; one that is not Keras's own is called by its module or package too, and so is no known one.
+
+    Keras 3 writes where a class comes from, ``module`` and ``registered_name`` (keras 3.15 serialization_lib.py,
+    ``serialize_keras_object``; null for one of a script); what came before writes only its name, ``package>Name``.
+    """
+    name, registered = str(document.get("class_name")), document.get("registered_name")
+    if "module" not in document:
+        return name
+    module = str(document["module"])
+    if module.split(".")[0] in _KERAS and registered in (None, name):
+        return name
+    return str(registered) if ">" in str(registered) else f"{module}>{name}"
 
 
 def name_of(document: Mapping[str, Any], position: int, names: Sequence[str]) -> str:
@@ -355,7 +415,7 @@ def first_node(document: Mapping[str, Any], name: str, calls: int, inner: Mappin
     ``kept_nodes``); in Keras 3 that is not so for a Sequential. The references tell: every call that is kept is
     referred to, so the highest number among n calls is n - 1 or n.
     """
-    if document["class_name"] not in CONTAINERS:
+    if class_of(document) not in CONTAINERS:
         return 0
     nodes = [node for layer in inner["layers"] for node in nodes_of(layer)]
     taken = [reference for node in [*nodes, references(inner.get("output_layers"))] for reference in node]
@@ -399,7 +459,7 @@ def _entering(argument: Any, document: Mapping[str, Any]) -> Any:
 
     Source: keras 3.15 ``models/functional.py``, ``Functional._standardize_inputs``.
     """
-    if document["class_name"] not in CONTAINERS or not isinstance(argument, dict) or _is_tensor(argument):
+    if class_of(document) not in CONTAINERS or not isinstance(argument, dict) or _is_tensor(argument):
         return argument
     inner = document["config"]
     entrances = inner.get("input_layers") if isinstance(inner, dict) else None
@@ -427,7 +487,7 @@ def _formats(document: Any, depth: int) -> list[tuple[str, str]]:
     """Class and data format of every layer that declares one, layers of one dimension left out."""
     if depth > MAX_DEPTH or not isinstance(document, dict):
         return []
-    class_name, config = document.get("class_name"), document.get("config")
+    class_name, config = class_of(document), document.get("config")
     if class_name in CONTAINERS:
         layers = config if isinstance(config, list) else config.get("layers", []) if isinstance(config, dict) else []
         return [each for layer in layers for each in _formats(layer, depth + 1)]
@@ -436,7 +496,7 @@ def _formats(document: Any, depth: int) -> list[tuple[str, str]]:
     if class_name in ("TimeDistributed", "Bidirectional"):
         return _formats(config.get("layer"), depth + 1)
     told = data_format(config)
-    return [] if told is None or str(class_name).endswith("1D") else [(str(class_name), told)]
+    return [] if told is None or class_name.endswith("1D") else [(class_name, told)]
 
 
 __all__ = ["DeclaredLayer", "DeclaredWeight", "KerasModel", "Weight"]

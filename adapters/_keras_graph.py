@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from wio.adapters._keras_config import CONTAINERS, MAX_DEPTH, name_of, nodes_of, references
+from wio.adapters._keras_config import CONTAINERS, MAX_DEPTH, class_of, name_of, nodes_of, references
 from wio.adapters._keras_conventions import CHANNELS_LAST
 from wio.adapters._keras_layers import data_format, spatial_letters
 
@@ -34,7 +34,7 @@ def _pairs(config: Mapping[str, Any], prefix: str, told: str | None, depth: int)
     layers = inner if isinstance(inner, list) else inner["layers"]
     named = {name_of(document, place, ()): document for place, document in enumerate(layers)}
     for name, document in named.items():
-        if document["class_name"] in CONTAINERS and depth < MAX_DEPTH:
+        if class_of(document) in CONTAINERS and depth < MAX_DEPTH:
             yield from _pairs(document, f"{prefix}{name}/", told, depth + 1)
     for before, after in _edges(config, inner, named):
         if _normalises(named[before], named[after], told):
@@ -58,8 +58,8 @@ def _edges(config: Mapping[str, Any], inner: Any, named: Mapping[str, Mapping[st
 
 
 def _normalises(layer: Mapping[str, Any], norm: Mapping[str, Any], told: str | None) -> bool:
-    kind, config = str(layer["class_name"]), layer["config"]
-    if norm["class_name"] != "BatchNormalization" or norm["config"].get("mode", 0) != 0:
+    kind, config = class_of(layer), layer["config"]
+    if class_of(norm) != "BatchNormalization" or norm["config"].get("mode", 0) != 0:
         return False
     if config.get("activation", "linear") not in ("linear", None):
         return False

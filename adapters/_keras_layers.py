@@ -198,7 +198,8 @@ def are_directions(forward: Mapping[str, Any], backward: Mapping[str, Any]) -> b
     """Whether two layers, by their documents, can be the directions of one: they have the same weights."""
 
     def told(document: Mapping[str, Any]) -> list[Any]:
-        return [{**document["config"], "class_name": document["class_name"]}.get(key) for key in _TELLING]
+        own = {"class_name": document["class_name"], "registered_name": document.get("registered_name")}
+        return [{**document["config"], **own}.get(key) for key in (*own, *_TELLING)]
 
     return told(forward) == told(backward)
 

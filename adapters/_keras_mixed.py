@@ -5,14 +5,15 @@ Keras 1.2.2 and 2.2.4 on Theano run such models, and Keras 3 does; a model_confi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
 from wio.adapters._keras_conventions import CHANNELS_FIRST, CHANNELS_LAST, KerasConvention
-from wio.bundle import Tensor
+from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError
 from wio.layout import Layout
+from wio.metadata import layer_records
 
 _SPACE = frozenset("DHW")
 
@@ -47,3 +48,24 @@ def rows_in(target: Layout, source: Layout, family: str, convention: KerasConven
             remedy="--option data_format=channels_last (or channels_first), for a model with one data format",
         )
     return target
+
+
+def flattens_of(tensors: Iterable[Tensor], convention: KerasConvention) -> dict[str, str]:
+    """By layer, the order in which a map was flattened before it, where it is not the convention's.
+
+    Since 2.2 a Flatten says its own data format, which need not be that of the layers before it
+    (``Conv2D(data_format="channels_first")``, then ``Flatten()``).
+    """
+    orders = {}
+    for tensor in tensors:
+        axes = tensor.layout.axes if tensor.layout is not None else ()
+        order = next((axis for axis in axes if len(axis) > 1 and "C" in axis and set(axis) <= {"C", *_SPACE}), None)
+        if order is not None and order != convention.flat(order.replace("C", "")):
+            orders[tensor.layer] = order
+    return orders
+
+
+def own_flattens(bundle: Bundle) -> dict[str, str]:
+    """What :func:`flattens_of` found when the source was read, by layer."""
+    records = [record.get("flattens") for record in layer_records(bundle.metadata)]
+    return {str(layer): str(order) for each in records if isinstance(each, Mapping) for layer, order in each.items()}

@@ -11,7 +11,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from wio.adapters._keras_config import CONTAINERS, MAX_DEPTH, first_node, name_of, nodes_of, references
+from wio.adapters._keras_config import (
+    CONTAINERS,
+    MAX_DEPTH,
+    MOST_LAYERS,
+    class_of,
+    first_node,
+    name_of,
+    nodes_of,
+    references,
+)
 from wio.adapters._keras_operators import function_of, operator_of
 from wio.architectures.parameters import PARTS
 from wio.errors import FormatError
@@ -19,7 +28,6 @@ from wio.network import NetLayer, Network, axis_of, unused_name
 
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError)
 # A model that nests itself by calls doubles with every level.
-_MOST_LAYERS = 100_000
 _ACTIVATING = frozenset({"Conv", "ConvTranspose", "DepthwiseConv", "LocallyConnected", "Gemm"})
 # They take several maps; with one, as keras.ops write it, the other is a constant.
 _MERGING = frozenset({"Add", "Mul", "Max", "Average"})
@@ -61,7 +69,7 @@ class _Builder:
         self.layers: list[NetLayer] = []
         self._taken: set[str] = set()
         self._names = names
-        self._left = _MOST_LAYERS
+        self._left = MOST_LAYERS
         self._entrances: list[str] = []
 
     def network(self, outputs: list[str]) -> Network:
@@ -109,8 +117,8 @@ class _Builder:
     def _layer(self, document: Mapping[str, Any], name: str, inputs: list[str], depth: int) -> list[str]:
         self._left -= 1
         if self._left < 0:
-            raise FormatError(f"its model_config calls more than {_MOST_LAYERS} layers")
-        class_name, config = str(document["class_name"]), document["config"]
+            raise FormatError(f"its model_config calls more than {MOST_LAYERS} layers")
+        class_name, config = class_of(document), document["config"]
         if class_name in CONTAINERS:
             found = self.container(document, f"{name}/", inputs, depth + 1)
             # Which of several outputs a layer takes is not followed: all of them meet in one layer.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import H5File
-from wio.adapters._keras_config import DeclaredLayer, KerasModel
+from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel, frozen_inside
 from wio.adapters._keras_conventions import KerasConvention, version_family
 from wio.adapters._keras_file import (
     BACKENDS,
@@ -22,6 +22,7 @@ from wio.adapters._keras_file import (
     version_of,
 )
 from wio.adapters._keras_graph import batch_norms
+from wio.adapters._keras_mixed import flattens_of
 from wio.adapters._keras_writer import DECLARATIONS
 from wio.adapters._mapped_files import MappedFile
 from wio.bundle import Bundle, Tensor
@@ -72,6 +73,10 @@ class Reading:
         self._kept = self._kept_declarations()
         # What the model_config seems to declare of a tensor and its shape refutes, by the tensor's name.
         self._contradicted: dict[str, str] = {}
+        told = self._model.data_format if self._model and not self._model.mixed else None
+        family = version_family(self._version)
+        # Where the data format is the only one, and a Flatten may have another.
+        self._flattening = KerasConvention(family, backend, told) if told and family == "2.2" else None
 
     def bundle(self) -> Bundle:
         names = self._layer_names()
@@ -109,6 +114,10 @@ class Reading:
             record["kind"] = declared.class_name
             if declared.epsilon is not None:
                 record["epsilon"] = declared.epsilon
+            if frozen_inside(declared.weights or ()):
+                record["frozen"] = True
+        if self._flattening is not None and (own := flattens_of((t for t, _ in found), self._flattening)):
+            record["flattens"] = own
         return record
 
     def _layer(self, layer: str) -> list[tuple[Tensor, str]]:
@@ -274,12 +283,67 @@ class Reading:
         return {weight.module: weight.data_format for weight in weights if weight.data_format is not None}
 
 
-def _matched(declared: DeclaredLayer | None, weight_names: Sequence[str], named: bool) -> tuple[Any, ...] | None:
-    """What the config declares of each array, if order, number and names all agree; None if anything does not."""
+def _matched(
+    declared: DeclaredLayer | None, weight_names: Sequence[str], named: bool
+) -> tuple[DeclaredWeight, ...] | None:
+    """What the config declares of each array; None if number, order and names do not tell.
+
+    Order decides where the names agree with it. Where they name other layers, as after freezing a part of a nested
+    model whose config is older, they decide, if they tell every layer apart.
+    """
     if declared is None or declared.weights is None or len(declared.weights) != len(weight_names):
         return None
-    agree = all(weight.spelled_like(name) for weight, name in zip(declared.weights, weight_names, strict=True))
-    return declared.weights if agree or not named else None
+    weights = declared.weights
+    if not named:
+        return weights
+    endings = _endings(weights)
+    named_layers = [_named_layers(endings, name) for name in weight_names]
+    agree = all(
+        weight.spelled_like(name) and (not layers or weight.module in layers)
+        for weight, name, layers in zip(weights, weight_names, named_layers, strict=True)
+    )
+    return weights if agree else _by_layer(weights, weight_names, named_layers)
+
+
+def _by_layer(
+    weights: Sequence[DeclaredWeight], weight_names: Sequence[str], named_layers: Sequence[Collection[str]]
+) -> tuple[DeclaredWeight, ...] | None:
+    """Each array in the layer that its name alone names; freezing never changes the order within a layer."""
+    left: dict[str, list[DeclaredWeight]] = {}
+    for weight in reversed(weights):
+        left.setdefault(weight.module, []).append(weight)
+    found = []
+    for name, layers in zip(weight_names, named_layers, strict=True):
+        candidates = left[next(iter(layers))] if len(layers) == 1 else []
+        if not candidates or not candidates[-1].spelled_like(name):
+            return None
+        found.append(candidates.pop())
+    return tuple(found)
+
+
+def _endings(weights: Sequence[DeclaredWeight]) -> dict[str, set[str]]:
+    """The layers by what their arrays' names may have of them: the ends of their paths; ``p_W`` in Keras 1."""
+    endings: dict[str, set[str]] = {}
+    for weight in weights:
+        parts = weight.module.split("/")
+        spelled = [f"{parts[-1]}_{leaf}" for leaf in weight.leaves]
+        for ending in (*spelled, *("/".join(parts[k:]) for k in range(len(parts)))):
+            endings.setdefault(ending, set()).add(weight.module)
+    return endings
+
+
+def _named_layers(endings: Mapping[str, Collection[str]], weight_name: str) -> Collection[str]:
+    """The layers that a stored name names most closely; none for a name that Keras made otherwise.
+
+    ``inner/p/kernel`` and ``p/kernel:0`` name the layer ``outer/inner/p``; behind it may stand a cell
+    (``bi/forward_lstm/lstm_cell/kernel``).
+    """
+    *path, last = weight_name.removesuffix(":0").split("/")
+    path = path[-MAX_DEPTH:]
+    if not path:
+        return endings.get(last, ())
+    ends = ("/".join(path[start:end]) for end in range(len(path), 0, -1) for start in range(end))
+    return next((endings[end] for end in ends if end in endings), ())
 
 
 def _small_text(path: Path) -> str:

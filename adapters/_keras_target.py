@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from wio.adapter import Slot, Target
 from wio.adapters import _keras_early as early
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
-from wio.adapters._keras_mixed import convention_for, rows_in
+from wio.adapters._keras_mixed import convention_for, own_flattens, rows_in
 from wio.bundle import Bundle, Tensor
 from wio.errors import LayoutError, Problem
 from wio.layout import Layout, settled_forms
+from wio.metadata import layer_records
 from wio.recurrent import KEY as RECURRENT
 from wio.recurrent import RecurrentLayers, behaviour_notes, is_recurrent, reset_problem
 from wio.recurrent_weights import IDLE, bias_layouts, gathered, idle_peephole
@@ -47,11 +48,15 @@ _NOT_IN_KERAS_1 = ("depthwise",)
 
 
 class _Group(Struct, frozen=True):
-    """One layer of the target file and the tensors that go into it, with the names its source stored them under."""
+    """One layer of the target file and the tensors that go into it, with the names its source stored them under.
+
+    ``listed`` says that the source lists them, in this order.
+    """
 
     name: str
     tensors: tuple[Tensor, ...]
     stored_as: tuple[str, ...] | None
+    listed: bool
 
 
 def keras_target(bundle: Bundle, backend: str, options: Mapping[str, str]) -> Target:
@@ -112,6 +117,7 @@ class _Targeting:
         # Of a model that mixes data formats: that of each layer, which stays as long as no other is asked for.
         self._own: Mapping[str, str] = {} if self._told_format else source.get("data_formats", {})
         self._tables = {convention: self._table}
+        self._flattens = own_flattens(bundle)
         # Keras lists the weights of a nested model trained ones first, which no order of roles gives again.
         self._in_keras_order = bool(source) or bundle.metadata.get("adapter") == "keras3"
         self._order = [name for name in options.get("layers", "").split(",") if name]
@@ -157,12 +163,12 @@ class _Targeting:
             tensors = tuple(weights.pop(name) for name, _ in there)
             if not tensors and layer.get("unlisted"):
                 continue
-            yield _Group(layer["name"], tensors, tuple(s for _, s in there) if self._same_names else None)
+            yield _Group(layer["name"], tensors, tuple(s for _, s in there) if self._same_names else None, True)
         rest: dict[str, list[Tensor]] = {}
         for tensor in weights.values():
             rest.setdefault(self._layers.whole(tensor.layer) or tensor.name, []).append(tensor)
         for name, members in rest.items():
-            yield _Group(name, tuple(members), None)
+            yield _Group(name, tuple(members), None, False)
 
     def _group_slots(self, group: _Group) -> Iterator[tuple[Slot, str]]:
         """The slots of one layer in Keras's order, each with the name it is stored under."""
@@ -170,7 +176,9 @@ class _Targeting:
         self._refuse_partial_batch_norms(declared)
         members = {(t.layer, str(t.role)): t for t in reversed(declared)}
         keys = list(dict.fromkeys((t.layer, str(t.role)) for t in declared))
-        if group.stored_as is None and not self._in_keras_order:
+        # So does a record of its layers that another format has handed on.
+        in_keras_order = self._in_keras_order or (group.listed and len({module for module, _ in keys}) > 1)
+        if group.stored_as is None and not in_keras_order:
             modules = {module: place for place, (module, _) in reversed(list(enumerate(keys)))}
             keys.sort(key=lambda key: (modules[key[0]], _ORDER.get(key[1].partition(".")[2], len(_ORDER))))
         for module, role in self._interleaved(keys):
@@ -258,6 +266,9 @@ class _Targeting:
             except LayoutError as error:
                 self._problem("layout", tensor, error.message, error.remedy)
                 return None
+        elif found is not None and self._same_flattens() and (order := self._flattens.get(tensor.layer)):
+            axes = tuple(order if sorted(axis) == sorted(order) else axis for axis in found.axes)
+            found = replace(found, axes=axes)
         if found is None:
             self._problem(
                 "unsupported",
@@ -279,6 +290,11 @@ class _Targeting:
             )
             return None
         return replace(found, gates=gate) if gate else found
+
+    def _same_flattens(self) -> bool:
+        """Whether a Flatten of the source has the same data format in the target, if it says one of its own."""
+        source = self._bundle.metadata.get("data_format")
+        return self._convention.family == "2.2" and source in (self._told_format, self._convention.data_format)
 
     def _convention_of(self, tensor: Tensor) -> KerasConvention:
         if not self._own:
@@ -405,6 +421,14 @@ class _Targeting:
             yield (
                 "layers are in the source's order, which need not be the model's (checkpoints are sorted by name): "
                 "load with by_name=True, or give the order with --option layers=NAME,NAME,..."
+            )
+        frozen = [
+            str(record["name"]) for record in layer_records(self._bundle.metadata) if record.get("frozen") is True
+        ]
+        if frozen and not self._keeps_config():
+            yield (
+                f"CHECK {', '.join(frozen[:5])}: Keras lists trained weights first, so the order is that of a model "
+                "frozen as the source is: freeze the same layers before load_weights"
             )
         own = "each layer in its own data format, a Flatten in that of its map"
         formats = own if self._own else convention.data_format

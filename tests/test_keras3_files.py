@@ -581,3 +581,33 @@ def test_roles_that_hang_on_an_untold_data_format_are_left_out(saved: Path, big:
     assert "prelu.alpha" in ADAPTER.convention_of(told).layouts
     assert "prelu.alpha" not in ADAPTER.convention_of(untold).layouts
     assert "maxout.kernel" not in ADAPTER.convention().layouts
+
+
+# --- classes that are not Keras's own
+
+
+@pytest.mark.parametrize("package", [None, "mine"])
+def test_a_class_called_like_one_of_keras_is_not_taken_for_it(package: str | None, tmp_path: Path) -> None:
+    """Its kernel is kept transposed, and square: nothing but the class's own code tells."""
+    k = keras()
+
+    class Dense(k.layers.Layer):  # type: ignore[misc, name-defined]
+        def build(self, shape: Any) -> None:
+            self.kernel = self.add_weight(shape=(4, shape[-1]), name="kernel")
+            self.bias = self.add_weight(shape=(4,), name="bias")
+
+        def call(self, x: Any) -> Any:
+            return k.ops.matmul(x, k.ops.transpose(self.kernel)) + self.bias
+
+    made = k.saving.register_keras_serializable(package)(Dense) if package else Dense
+    inner = k.Sequential([k.Input((3, 4)), k.layers.TimeDistributed(made(name="own"), name="steps")], name="inner")
+    layers = [k.Input((3, 4)), made(name="mine"), k.layers.Dense(4, name="keras"), inner]
+    model = randomize(k.Sequential(layers))
+    read_back = read(save(model, tmp_path / "m.keras"))
+    roles = {tensor.layer: tensor.role for tensor in read_back.values()}
+    assert roles == {"mine": None, "keras": "dense.bias", "inner/steps/own": None}
+    if package:
+        save(model, tmp_path / "m.h5")
+        found = KerasTF().read(tmp_path / "m.h5")
+        roles = {tensor.layer.partition("/")[0]: tensor.role for tensor in found.values()}
+        assert roles == {"mine": None, "keras": "dense.bias", "inner": None}

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
+from keras3_judge import keras as keras_3
+from keras3_judge import randomize, save
 from keras_judge import KERAS_3, THEANO_1, THEANO_2, Court, Judge, Saved, Tag, model_config
 from test_keras_networks import plain_flatten
 
@@ -150,3 +154,49 @@ def test_in_one_format_every_layer_follows_it(saved: Saveds, tmp_path: Path) -> 
         found = {str(t.layout) for t in wio.open(path, adapter="keras-tf").values() if t.role == "conv.kernel"}
         assert found == {layout}
         assert any(note.startswith("CHECK turn") for note in plan.notes)
+
+
+@pytest.mark.parametrize("flattens", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("neutral", [False, True])
+def test_a_flatten_of_its_own_data_format_stays_that_of_the_same_model(
+    flattens: str, neutral: bool, tmp_path: Path
+) -> None:
+    """Convolutions of channels first and a Flatten() of channels last, which takes their maps as they are."""
+    layers = keras_3().layers
+
+    def network() -> Any:
+        steps = [
+            keras_3().Input((3, 5, 4)),
+            layers.Conv2D(4, 2, data_format="channels_first", name="conv"),
+            layers.Flatten(data_format=flattens),
+            layers.Dense(6, name="dense"),
+        ]
+        return randomize(keras_3().Sequential(steps))
+
+    model, other = network(), network()
+    other.set_weights([-each for each in other.get_weights()])
+    save(model, tmp_path / "m.keras")
+    rows = "(CHW)O C=4 H=4 W=3" if flattens == "channels_last" else "(HWC)O H=4 W=3 C=4"
+    assert str(wio.open(tmp_path / "m.keras")["dense/kernel"].layout) == rows
+    export(tmp_path / "m.keras", tmp_path / "m.wio", layout="neutral" if neutral else "keep")
+    import_into(tmp_path / "m.wio", tmp_path / "m.h5", adapter="keras-tf")
+    other.load_weights(tmp_path / "m.h5")
+    for ours, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    save(model, tmp_path / "whole.h5")
+    import_into(tmp_path / "whole.h5", tmp_path / "theano.h5", adapter="keras-theano")
+    with h5py.File(tmp_path / "theano.h5") as file:
+        [rows] = [each[()] for each in datasets(file) if each.shape == (48, 6)]
+    np.testing.assert_array_equal(rows, model.get_weights()[2])
+    import_into(tmp_path / "m.wio", tmp_path / "plain.h5", adapter="keras-tf", options={"keras": "2.0"})
+    plain = model.get_weights()[2]
+    if flattens == "channels_first":
+        plain = plain.reshape(4, 3, 4, 6).transpose(2, 0, 1, 3).reshape(48, 6)
+    with h5py.File(tmp_path / "plain.h5") as file:
+        np.testing.assert_array_equal(file["dense/dense/kernel:0"][()], plain)
+
+
+def datasets(file: h5py.File) -> list[h5py.Dataset]:
+    found: list[h5py.Dataset] = []
+    file.visititems(lambda _, each: found.append(each) if isinstance(each, h5py.Dataset) else None)
+    return found

@@ -5,7 +5,7 @@ The model's own framework is of course there; nothing of it is imported before a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -230,24 +230,55 @@ def _keras_data_format(model: Any) -> str:
 def _keras_variables(model: Any, ready: Bundle) -> dict[str, Any]:
     """The model's variables by the names that the plan gives them.
 
-    Within a layer a variable's own name (kernel, bias, gamma, ...) says which it is; where a layer has several of one
-    name (Bidirectional, nested models) their order does, which is Keras's in the plan too. If their numbers differ,
-    none of that name is matched.
+    Within a layer a variable's own name (kernel, bias, gamma, ...) says which it is, and where the layer holds several
+    (Bidirectional, nested models) the one inside that has it. Where all of those are called otherwise in the file,
+    order decides, which is Keras's in the plan too: trained ones first. If their numbers differ, none of that name is
+    matched.
     """
     planned = {layer["name"]: layer["tensors"] for layer in ready.metadata["layers"]}
     found: dict[str, Any] = {}
     for layer in model.layers:
-        by_leaf: dict[str, list[str]] = {}
+        names: dict[tuple[str, str], list[str]] = {}
         for name in planned.get(layer.name, []):
-            # Keras 2 says depthwise_kernel, Keras 3 kernel.
-            depthwise = name in ready and ready[name].role == "depthwise.kernel"
-            by_leaf.setdefault("kernel" if depthwise else name.rpartition("/")[2], []).append(name)
-        variables: dict[str, list[Any]] = {}
-        for variable in layer.weights:
-            variables.setdefault(variable.name, []).append(variable)
-        for leaf, members in variables.items():
-            names = by_leaf.get(leaf, [])
-            if len(names) != len(members):
-                names = [f"{layer.name}/{leaf}" + (f" ({k})" if k else "") for k in range(len(members))]
-            found.update(zip(names, members, strict=True))
+            names.setdefault(_place(ready, name, layer.name), []).append(name)
+        owners = {id(variable): owner for owner, variable in _owned(layer, layer.name)}
+        variables: dict[tuple[str, str], list[Any]] = {}
+        for variable in [*layer.trainable_weights, *layer.non_trainable_weights]:
+            variables.setdefault((owners.get(id(variable), layer.name), variable.name), []).append(variable)
+        if not {owner for owner, _ in names} & {owner for owner, _ in variables}:
+            names, variables = _by_leaf(names), _by_leaf(variables)
+        for place, members in variables.items():
+            matched = names.get(place, [])
+            if len(matched) != len(members):
+                missing = f"{place[0] or layer.name}/{place[1]}"
+                matched = [missing + (f" ({k})" if k else "") for k in range(len(members))]
+            found.update(zip(matched, members, strict=True))
+    return found
+
+
+def _place(ready: Bundle, name: str, group: str) -> tuple[str, str]:
+    """The layer that has a planned tensor, and the name that Keras 3 gives it there."""
+    tensor = ready.get(name)
+    owner, _, leaf = name.rpartition("/")
+    if tensor is None:
+        return owner, leaf
+    # Keras 2 says depthwise_kernel, Keras 3 kernel. Weights without a config are the group's: their names tell more.
+    return owner if tensor.layer == group else tensor.layer, "kernel" if tensor.role == "depthwise.kernel" else leaf
+
+
+def _owned(layer: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every variable of a layer with the path of the layer that has it: ``block/conv``, ``bi/forward_lstm``."""
+    held = getattr(layer, "layers", None)
+    if held is None:
+        held = [getattr(layer, key) for key in ("layer", "forward_layer", "backward_layer") if hasattr(layer, key)]
+    for each in held:
+        yield from _owned(each, f"{path}/{each.name}")
+    if not held:
+        yield from ((path, variable) for variable in layer.weights)
+
+
+def _by_leaf(places: Mapping[tuple[str, str], list[Any]]) -> dict[tuple[str, str], list[Any]]:
+    found: dict[tuple[str, str], list[Any]] = {}
+    for (_, leaf), members in places.items():
+        found.setdefault(("", leaf), []).extend(members)
     return found

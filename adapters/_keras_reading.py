@@ -67,6 +67,7 @@ class Reading:
         self._numbered = early.numbered_names(file)
         self._version = version_of(file) if self._numbered is None else early.VERSION
         self._told = told_format
+        self._beside_it = None if config is None else config.name
         self._batch_norms: dict[str, str] = {}
         self._model = self._parse_config(config)
         self._declared = {layer.name: layer for layer in self._model.layers} if self._model else {}
@@ -142,6 +143,11 @@ class Reading:
             if layout is not None and (refuted := layout.check(dataset.shape)):
                 if matched is None:
                     raise LayoutError(f"{self._file.name}: {name}: wio left what its shape refutes: {refuted}")
+                if self._beside_it is not None:
+                    raise LayoutError(
+                        f"{self._file.name}: {name}: {self._beside_it} declares what its shape refutes: {refuted}",
+                        remedy="name the JSON of this very model with option config",
+                    )
                 # Something in the config is not known here, so that it was misunderstood.
                 self._contradicted[name] = f"{role} {layout}: {refuted}"
                 role = layout = None

@@ -71,7 +71,7 @@ _SHAPE_KEPT = frozenset({"Rescaling", "UnitNormalization", "GroupNormalization",
 # What Flatten gives out of whatever it is: flat, and its make-up not known.
 FLAT_UNKNOWN = FeatureMap(None, (None, None), flat=True)
 # What decides which weights a recurrent layer has, and how they are laid out.
-_TELLING = ("class_name", "use_bias", "reset_after", "units", "filters")
+_TELLING = ("use_bias", "reset_after", "units", "filters")
 _CUDNN = {"CuDNNLSTM": "lstm", "CuDNNGRU": "gru"}
 _RECURRENT = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn", "ConvLSTM2D": "conv_lstm", **_CUDNN}
 WEIGHTLESS = (

@@ -27,7 +27,6 @@ from wio.errors import FormatError
 from wio.network import NetLayer, Network, axis_of, unused_name
 
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError)
-# A model that nests itself by calls doubles with every level.
 _ACTIVATING = frozenset({"Conv", "ConvTranspose", "DepthwiseConv", "LocallyConnected", "Gemm"})
 # They take several maps; with one, as keras.ops write it, the other is a constant.
 _MERGING = frozenset({"Add", "Mul", "Max", "Average"})

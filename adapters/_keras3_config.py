@@ -16,7 +16,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from wio.adapters._keras3_tree import Tree
-from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel, class_of
+from wio.adapters._keras_calls import MAX_DEPTH, class_of
+from wio.adapters._keras_config import DeclaredLayer, DeclaredWeight, KerasModel
 from wio.adapters._keras_graph import batch_norms
 from wio.adapters._keras_layers import are_directions, as_backward, recurrent_facts
 from wio.errors import FormatError

@@ -18,7 +18,8 @@ from wio.adapters._keras3_target import (
     FACTS,
 )
 from wio.adapters._keras3_tree import VARS, Tree, Variable, WeightsFile
-from wio.adapters._keras_config import class_of, frozen_inside
+from wio.adapters._keras_calls import class_of
+from wio.adapters._keras_config import frozen_inside
 from wio.adapters._keras_conventions import CHANNELS_LAST, KerasConvention
 from wio.adapters._keras_mixed import flattens_of
 from wio.bundle import FROM_NAME, Bundle, Tensor

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from wio.adapters._keras_config import CONTAINERS, MAX_DEPTH, class_of, name_of, nodes_of, references
+from wio.adapters._keras_calls import CONTAINERS, MAX_DEPTH, class_of, name_of, nodes_of, references
 from wio.adapters._keras_conventions import CHANNELS_LAST
 from wio.adapters._keras_layers import data_format, spatial_letters
 

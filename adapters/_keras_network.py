@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from wio.adapters._keras_config import (
+from wio.adapters._keras_calls import (
     CONTAINERS,
     MAX_DEPTH,
     MOST_LAYERS,

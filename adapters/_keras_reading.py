@@ -9,7 +9,8 @@ from typing import Any
 
 from wio.adapters import _keras_early as early
 from wio.adapters._hdf5 import H5File
-from wio.adapters._keras_config import MAX_DEPTH, DeclaredLayer, DeclaredWeight, KerasModel, frozen_inside
+from wio.adapters._keras_calls import MAX_DEPTH
+from wio.adapters._keras_config import DeclaredLayer, DeclaredWeight, KerasModel, frozen_inside
 from wio.adapters._keras_conventions import KerasConvention, version_family
 from wio.adapters._keras_file import (
     BACKENDS,

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras3_judge import ADAPTER, write
 
+from wio.adapters._keras_config import KerasModel
 from wio.errors import DigestError, FormatError, WioError
 
 LAYERS = [
@@ -463,3 +464,17 @@ def test_mutated_configs(tmp_path: Path, data: st.DataObject) -> None:
     except WioError:
         return
     assert found == wanted
+
+
+def test_models_that_are_called_twice_at_every_level_are_refused_in_time() -> None:
+    """30 levels are a billion layers."""
+    model: dict[str, Any] = {"class_name": "Sequential", "config": {"name": "m0", "layers": []}}
+    for level in range(1, 30):
+        inner = {**model, "name": model["config"]["name"]}
+        calls = [[["x", 0, 0, {}]], [[inner["name"], 1, 0, {}]]]
+        entrance = {"class_name": "InputLayer", "name": "x", "config": {"name": "x"}, "inbound_nodes": []}
+        ends = {"input_layers": [["x", 0, 0]], "output_layers": [[inner["name"], 2, 0]]}
+        layers = [entrance, {**inner, "inbound_nodes": calls}]
+        model = {"class_name": "Model", "config": {"name": f"m{level}", "layers": layers, **ends}}
+    with pytest.raises(FormatError, match="calls more than"):
+        KerasModel(model, "2.2.4", "tensorflow", None)

@@ -48,7 +48,8 @@ def caffe_network(path: Path, prototxt: Path | None) -> Network:
 
 def _network(nodes: list[Node], inputs: list[str]) -> Network:
     by_name = {node.name: node for node in nodes}
-    shifted = {norm for follower, norm in pairs(nodes).items() if _shifts(by_name[follower])}
+    follow = pairs(nodes)
+    shifted = {norm for follower, norm in follow.items() if _shifts(by_name[follower])}
     # A layer that works in place gives its top the name of its bottom: the last to write a blob is meant.
     made: dict[str, str] = {}
     layers = [NetLayer(blob, "Input") for blob in inputs]
@@ -59,7 +60,9 @@ def _network(nodes: list[Node], inputs: list[str]) -> Network:
         bottoms = tuple(made[blob] for blob in node.bottoms if blob in made)
         op = "Input" if not node.bottoms else _operator(node)
         followed = bottoms if op in ("Concat", "Add", "Unknown") else bottoms[:1]
-        layers.append(NetLayer(name, op, _attributes(node, op, shifted), followed))
+        attributes = _attributes(node, op, shifted)
+        unsaid = _unsaid(node, node.name in follow)
+        layers.append(NetLayer(name, op, {**attributes, "unsaid": unsaid} if unsaid else attributes, followed))
         made.update(dict.fromkeys(node.tops, name))
     return Network(tuple(layers))
 
@@ -72,7 +75,42 @@ def _attributes(node: Node, op: str, shifted: set[str]) -> dict[str, Any]:
     if op == "BatchNormalization":
         epsilon = one(node.parameter("batch_norm_param"), "eps", _EPSILON)
         return {"epsilon": epsilon, "center": node.name in shifted}
-    return {}
+    return {"function": node.type} if op == "Activation" else {}
+
+
+# The values with which a field changes nothing (caffe.proto). What else it says, attributes do not.
+_PLAIN: dict[str, Any] = {"stride": 1, "pad": 0, "dilation": 1, "group": 1, "axis": 1, "end_axis": -1}
+_PLAIN |= {"concat_dim": 1, "operation": "SUM", "negative_slope": 0.0, "channel_shared": False, "transpose": False}
+_TELLING = {
+    "Convolution": "convolution_param",
+    "Deconvolution": "convolution_param",
+    "InnerProduct": "inner_product_param",
+    "Concat": "concat_param",
+    "Eltwise": "eltwise_param",
+    "Flatten": "flatten_param",
+    "ReLU": "relu_param",
+    "Softmax": "softmax_param",
+    "Pooling": "pooling_param",
+    "LRN": "lrn_param",
+}
+_IN_THE_WEIGHTS = frozenset({"num_output", "bias_term", "kernel_size", "kernel_h", "kernel_w"})
+
+
+def _unsaid(node: Node, follows: bool) -> str | None:
+    """What a layer does that its operator and attributes do not say: for a person to settle."""
+    if node.type in ("Scale", "Bias"):
+        return None if follows else f"a {node.type} that follows no BatchNorm"
+    if node.type == "Reshape":
+        return "a Reshape"
+    parameter = node.parameter(_TELLING[node.type]) if node.type in _TELLING else {}
+    if node.type == "Pooling" and one(parameter, "global_pooling", False):
+        return None
+    # Of a kernel the weights tell the size, of a pool nothing does.
+    told = {k: v for k, v in parameter.items() if node.type in ("Pooling", "LRN") or k not in _IN_THE_WEIGHTS}
+    other = [f"{k} {', '.join(map(str, v))}" for k, v in told.items() if any(_PLAIN.get(k) != each for each in v)]
+    if node.type in ("Pooling", "LRN"):
+        return f"{node.type} of {'; '.join(other) or 'what caffe.proto says'}, sizes rounded up"
+    return f"{node.type} of {'; '.join(other)}" if other else None
 
 
 def _shifts(node: Node) -> bool:

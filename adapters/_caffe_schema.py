@@ -41,6 +41,7 @@ _PARAMETERS = _table(
     concat_param=(104, "ConcatParameter"),
     convolution_param=(106, "ConvolutionParameter"),
     dummy_data_param=(109, "DummyDataParameter"),
+    eltwise_param=(110, "EltwiseParameter"),
     embed_param=(137, "EmbedParameter"),
     flatten_param=(135, "FlattenParameter"),
     inner_product_param=(117, "InnerProductParameter"),
@@ -49,8 +50,10 @@ _PARAMETERS = _table(
     memory_data_param=(119, "MemoryDataParameter"),
     pooling_param=(121, "PoolingParameter"),
     prelu_param=(131, "PReLUParameter"),
+    relu_param=(123, "ReLUParameter"),
     scale_param=(142, "ScaleParameter"),
     slice_param=(126, "SliceParameter"),
+    softmax_param=(125, "SoftmaxParameter"),
 )
 
 MESSAGES: dict[str, dict[str, Field]] = {
@@ -81,11 +84,14 @@ MESSAGES: dict[str, dict[str, Field]] = {
         concat_param=(9, "ConcatParameter"),
         convolution_param=(10, "ConvolutionParameter"),
         dummy_data_param=(26, "DummyDataParameter"),
+        eltwise_param=(24, "EltwiseParameter"),
         inner_product_param=(17, "InnerProductParameter"),
         lrn_param=(18, "LRNParameter"),
         memory_data_param=(22, "MemoryDataParameter"),
         pooling_param=(19, "PoolingParameter"),
+        relu_param=(30, "ReLUParameter"),
         slice_param=(31, "SliceParameter"),
+        softmax_param=(39, "SoftmaxParameter"),
     ),
     "BlobShape": _table(dim=(1, "int")),
     "NetStateRule": _table(
@@ -116,6 +122,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
     "DummyDataParameter": _table(
         shape=(6, "BlobShape"), num=(2, "int"), channels=(3, "int"), height=(4, "int"), width=(5, "int")
     ),
+    "EltwiseParameter": _table(operation=(1, "enum PROD SUM MAX"), coeff=(2, "float")),
     "EmbedParameter": _table(num_output=(1, "int"), input_dim=(2, "int"), bias_term=(3, "bool")),
     "FlattenParameter": _table(axis=(1, "int"), end_axis=(2, "int")),
     "InnerProductParameter": _table(
@@ -131,6 +138,7 @@ MESSAGES: dict[str, dict[str, Field]] = {
     ),
     "MemoryDataParameter": _table(batch_size=(1, "int"), channels=(2, "int"), height=(3, "int"), width=(4, "int")),
     "PoolingParameter": _table(
+        pool=(1, "enum MAX AVE STOCHASTIC"),
         pad=(4, "int"),
         pad_h=(9, "int"),
         pad_w=(10, "int"),
@@ -144,6 +152,8 @@ MESSAGES: dict[str, dict[str, Field]] = {
         round_mode=(13, "enum CEIL FLOOR"),
     ),
     "PReLUParameter": _table(channel_shared=(2, "bool")),
+    "ReLUParameter": _table(negative_slope=(1, "float")),
+    "SoftmaxParameter": _table(axis=(2, "int")),
     # BiasParameter has the same first two fields.
     "ScaleParameter": _table(axis=(1, "int"), num_axes=(2, "int"), bias_term=(4, "bool")),
     "SliceParameter": _table(slice_dim=(1, "int"), slice_point=(2, "int"), axis=(3, "int")),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import caffe_files
 import numpy as np
 import onnx
 import onnxruntime
@@ -274,3 +275,36 @@ def test_check_sees_what_a_graph_computes_otherwise(name: str, tmp_path: Path, m
     (tmp_path / f"{name}.toml").write_text(text.replace(own, other))
     assert told in run_wio("check", path, "--arch", name, code=1).stdout
     assert re.search(r"run with \w+ .* as .* has it; the file has", run_wio("verify", path, "--arch", name).stdout)
+
+
+def test_what_no_operator_says_of_caffe_is_to_do(tmp_path: Path) -> None:
+    """Field numbers are those of caffe.proto; the plain layers beside them have nothing to settle."""
+    number, single = caffe_files.number, caffe_files.single
+    kernels = [
+        [caffe_files.blob(caffe_files.values(k, 2, 2, 1, 1)), caffe_files.blob(caffe_files.values(k, 2))]
+        for k in (1, 2)
+    ]
+    net = caffe_files.given((1, 2, 5, 5)) + b"".join(
+        (
+            caffe_files.layer("plain", "Convolution", ["data"], ["a"], kernels[0], caffe_files.conv(2, (1, 1))),
+            caffe_files.layer(
+                "stride", "Convolution", ["a"], ["b"], kernels[1], caffe_files.conv(2, (1, 1), more=number(6, 2))
+            ),
+            caffe_files.layer("relu", "ReLU", ["b"], ["c"]),
+            caffe_files.layer("leaky", "ReLU", ["c"], ["d"], (), (123, single(1, 0.25))),
+            caffe_files.layer("mean", "Pooling", ["d"], ["e"], (), (121, number(1, 1) + number(2, 3))),
+            caffe_files.layer("sum", "Eltwise", ["e", "e"], ["f"]),
+            caffe_files.layer("product", "Eltwise", ["f", "f"], ["g"], (), (110, number(1, 0))),
+            caffe_files.layer("alone", "Scale", ["g"], ["h"], [blob(values(3, 2))]),
+        )
+    )
+    (tmp_path / "net.caffemodel").write_bytes(net)
+    text = run_wio("registry", "new", tmp_path / "net.caffemodel").stdout
+    unsaid = dict(re.findall(r'\["(\w+)", .*unsaid = "(.*?)"', text))
+    assert unsaid == {
+        "stride": "Convolution of stride 2",
+        "leaky": "ReLU of negative_slope 0.25",
+        "mean": "Pooling of pool AVE; kernel_size 3, sizes rounded up",
+        "product": "Eltwise of operation PROD",
+        "alone": "a Scale that follows no BatchNorm",
+    }

@@ -295,7 +295,7 @@ def test_what_no_operator_says_of_caffe_is_to_do(tmp_path: Path) -> None:
             caffe_files.layer("mean", "Pooling", ["d"], ["e"], (), (121, number(1, 1) + number(2, 3))),
             caffe_files.layer("sum", "Eltwise", ["e", "e"], ["f"]),
             caffe_files.layer("product", "Eltwise", ["f", "f"], ["g"], (), (110, number(1, 0))),
-            caffe_files.layer("alone", "Scale", ["g"], ["h"], [blob(values(3, 2))]),
+            caffe_files.layer("alone", "Scale", ["g"], ["h"], [caffe_files.blob(caffe_files.values(3, 2))]),
         )
     )
     (tmp_path / "net.caffemodel").write_bytes(net)

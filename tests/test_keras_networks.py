@@ -171,7 +171,10 @@ def test_rows_behind_a_layer_that_hides_their_order_are_refused(
         import_into(hidden, tmp_path / "out.h5", adapter="keras-theano", options={"keras": "1.2"})
     [problem] = error.value.problems
     assert problem.tensor == tensor
-    assert problem.remedy is not None and f"--declare '{tensor}=dense.kernel:(HWC)O" in problem.remedy
+    assert (
+        problem.remedy is not None
+        and f"--declare '{tensor}=dense.kernel:LAYOUT', where LAYOUT is (HWC)O" in problem.remedy
+    )
     # Told what they are, or where the target flattens alike, they pass.
     import_into(hidden, tmp_path / "alike.h5", adapter="keras-tf", options={"data_format": "channels_last"})
     told = Declarations(declare=(f"{tensor}=dense.kernel:(HWC)O H=1 W=1 C=3",))

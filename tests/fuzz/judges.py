@@ -93,6 +93,13 @@ def keras3(path: Path) -> Values:
 
 def onnx(path: Path) -> Values:
     """Initializers and constants of the main graph by name; what bodies and functions hold is not judged."""
+    with warnings.catch_warnings():
+        # Of keys that it does not know onnx warns, and goes on.
+        warnings.simplefilter("ignore")
+        return _onnx(path)
+
+
+def _onnx(path: Path) -> Values:
     import onnx
     from google.protobuf.message import DecodeError
     from onnx import numpy_helper

@@ -95,7 +95,7 @@ def nested(rows: int, deep: int, leaf: list[Any]) -> dict[str, Any]:
 # Where no words are given it may be read, too.
 HARM: dict[str, tuple[str, str | None]] = {
     "nothing": ("", "missing"),
-    "not utf-8": ("\udcff", "utf-8"),
+    "not utf-8": ("\udcff", "UTF-8"),
     "an array in arrays": ("id = " + "[" * 100_000, "nested too deep"),
     "tables in tables": ("x = " + "{a = " * 3000, "nested too deep"),
     "a key of many parts": ("a." * 200_000 + "a = 1", "parts"),

@@ -67,8 +67,8 @@ MINUTES ?= 20
 fuzz: $(ENV)/fuzz/done ## the fuzzers: make fuzz MINUTES=20 (for each reader) READERS="onnx numpy"
 	$(FUZZ) --minutes $(MINUTES) --at-once $(JOBS) $(READERS)
 
-fuzz-short: $(ENV)/fuzz/done ## the same few hundred inputs of each fuzzer, as CI runs it
-	$(FUZZ) --runs 200 --at-once $(JOBS)
+fuzz-short: $(ENV)/fuzz/done ## the same few dozen inputs of each fuzzer, as CI runs it
+	$(FUZZ) --runs 60 --at-once $(JOBS)
 
 lint: $(ENV)/test/done ## ruff, format and rules
 	$(ENV)/test/bin/ruff check .

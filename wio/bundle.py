@@ -15,7 +15,7 @@ from wio.dtypes import DType
 from wio.encodings import to_bytes
 from wio.errors import LayoutError, WioError
 from wio.layout import Layout
-from wio.lazy import Array
+from wio.lazy import Array, np
 from wio.network import Network
 from wio.ops import Op, apply_all, rearrange
 from wio.roles import check_role, neutral
@@ -202,7 +202,6 @@ def synthesised(
     """A tensor that no source holds."""
 
     def load() -> Array:
-        import numpy as np
 
         return np.full(shape, why.value, dtype.numpy)
 
@@ -214,8 +213,6 @@ def _shape_of(
 ) -> tuple[int, ...]:
     if all(letter == "1" or letter in extents for axis in target.axes for letter in axis):
         return tuple(math.prod(extents.get(letter, 1) for letter in axis) for axis in target.axes)
-    import numpy as np
-
     # Some group is moved whole, its make-up unknown: let the steps say what becomes of the shape, on no memory.
     view = np.broadcast_to(np.zeros((), np.uint8), shape)
     for step in steps:

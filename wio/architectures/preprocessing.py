@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from wio.errors import UsageError
-from wio.lazy import Array
+from wio.lazy import Array, np
 from wio.network import Network
 
 COLORS = ("RGB", "BGR")
@@ -42,7 +42,6 @@ class Preprocessing(Struct, frozen=True):
 
     def apply(self, picture: Array, height: int, width: int) -> Array:
         """The input (H W C, float32) that a picture becomes (H W C, uint8, C is RGB)."""
-        import numpy as np
 
         rows, columns = (_middle(size, self.crop) for size in picture.shape[:2])
         resized = _bilinear_corner(picture[rows, columns], height, width)
@@ -93,8 +92,6 @@ def _middle(size: int, part: float) -> slice:
 
 def _bilinear_corner(picture: Array, height: int, width: int) -> Array:
     """Source: TensorFlow, ``resize_bilinear_op.cc`` with ``align_corners`` and ``half_pixel_centers`` false."""
-    import numpy as np
-
     (top, bottom, down), (left, right, across) = (
         _neighbours(before, after) for before, after in zip(picture.shape[:2], (height, width), strict=True)
     )
@@ -108,8 +105,6 @@ def _bilinear_corner(picture: Array, height: int, width: int) -> Array:
 
 def _neighbours(before: int, after: int) -> tuple[Array, Array, Array]:
     """For each place after: the two places before between which it lies, and how far it is from the first."""
-    import numpy as np
-
     places = np.arange(after, dtype=np.float32) * np.float32(before / after)
     first = np.floor(places).astype(np.int64)
     return first, np.minimum(first + 1, before - 1), places - first.astype(np.float32)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from wio.bundle import Tensor
 from wio.checks.finding import ERROR, NOTE, WARNING, Finding, listed
 from wio.container import verified
-from wio.lazy import Array
+from wio.lazy import Array, np
 from wio.roles import NOT_WEIGHTS
 
 _PIECE = 1 << 20
@@ -70,8 +70,6 @@ def check_values(tensors: Iterable[Tensor], progress: Callable[[int], None] | No
 
 def _seen(tensor: Tensor) -> Seen | None:
     """A tensor's numbers; None for one without any (strings, no elements)."""
-    import numpy as np
-
     if tensor.size == 0 or tensor.dtype.name in ("string", "variant"):
         return None
     array = verified(tensor).numpy()
@@ -101,8 +99,6 @@ def _seen(tensor: Tensor) -> Seen | None:
 
 def _numbers(piece: Array) -> Array | None:
     """The values as real numbers that can be compared; None for kinds that are not."""
-    import numpy as np
-
     if piece.dtype.kind in "fiub":
         return piece
     if piece.dtype.kind == "c":

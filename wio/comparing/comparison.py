@@ -13,7 +13,7 @@ from wio.comparing.fingerprint import fingerprint
 from wio.comparing.relation import MOST_FOUND, layouts_that_fit, orders_that_fit, same_bits
 from wio.contiguous import contiguous
 from wio.errors import LayoutError, UsageError
-from wio.lazy import Array
+from wio.lazy import Array, np
 from wio.port import Resolved, convention_of
 from wio.roles import neutral, same_axes
 
@@ -217,8 +217,6 @@ def _shapes(a: Tensor, b: Tensor) -> str:
 
 def measured(x: Array, y: Array, tolerance: Tolerance | None, *, equal_nan: bool = False) -> Measure:
     """How far two arrays of one shape and dtype are apart; all in double precision, integers exactly."""
-    import numpy as np
-
     count, worst, relative, ulps, close = 0, 0.0, 0.0, 0, tolerance is not None
     dot, norm_x, norm_y = 0.0, 0.0, 0.0
     wide = np.complex128 if x.dtype.kind == "c" else np.float64
@@ -269,8 +267,6 @@ def measured(x: Array, y: Array, tolerance: Tolerance | None, *, equal_nan: bool
 
 def _ulps(p: Array, q: Array) -> int:
     """The largest number of representable floats between two, of IEEE floats of up to 64 bits."""
-    import numpy as np
-
     kind, lowest = np.dtype(f"<i{p.dtype.itemsize}"), -(1 << 8 * p.dtype.itemsize - 1)
     sides = []
     for each in (p, q):

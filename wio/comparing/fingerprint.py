@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from wio.bundle import Tensor
-from wio.lazy import Array
+from wio.lazy import Array, np
 
 _CHUNK = 1 << 20
 
@@ -21,8 +21,6 @@ def fingerprint(tensor: Tensor) -> tuple[str, int, str]:
     if array.dtype.kind == "O":
         digest = hashlib.sha256(b"\0".join(sorted(hashlib.sha256(each).digest() for each in array.reshape(-1))))
         return tensor.dtype.name, tensor.size, digest.hexdigest()
-    import numpy as np
-
     words = max(array.dtype.itemsize // 8, 1)
     flat = np.ascontiguousarray(array).reshape(-1)
     bits = flat.view(np.dtype(f"<u{min(flat.dtype.itemsize, 8)}")).reshape(-1, words)
@@ -38,8 +36,6 @@ def fingerprint(tensor: Tensor) -> tuple[str, int, str]:
 
 
 def _mixed(values: Array, seed: Any) -> Array:
-    import numpy as np
-
     values = values + seed
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

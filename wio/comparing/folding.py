@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from wio.bundle import Tensor
 from wio.errors import LayoutError
-from wio.lazy import Array
+from wio.lazy import Array, np
 from wio.roles import neutral
 
 # float32 rounds a product to 6e-8; a folded kernel went through two or three.
@@ -77,8 +77,6 @@ def fold_between(
 
 def _factors(plain: Tensor, folded: Tensor) -> Array | None:
     """What each output channel was multiplied with, or None if no such numbers make the kernels equal."""
-    import numpy as np
-
     x, y = _by_channel(plain), _by_channel(folded)
     if x is None or y is None or x.shape != y.shape or not x.size:
         return None
@@ -93,8 +91,6 @@ def _factors(plain: Tensor, folded: Tensor) -> Array | None:
 
 def _by_channel(tensor: Tensor) -> Array | None:
     """The kernel as a matrix in double precision, output channels last: the axes O, G O, C M or the like."""
-    import numpy as np
-
     if tensor.layout is None or tensor.role is None or not tensor.role.endswith("kernel"):
         return None
     try:
@@ -116,8 +112,6 @@ def _by_channel(tensor: Tensor) -> Array | None:
 
 def _epsilon(factors: Array, norm: BatchNorm) -> float | None:
     """The epsilon with which a batch norm has these factors; the plainest number that explains all of them."""
-    import numpy as np
-
     variance = norm.variance.numpy().astype(np.float64).reshape(-1)
     gamma = np.ones_like(variance) if norm.gamma is None else norm.gamma.numpy().astype(np.float64).reshape(-1)
     if gamma.shape != variance.shape or not factors.all():
@@ -135,8 +129,6 @@ def _epsilon(factors: Array, norm: BatchNorm) -> float | None:
 
 
 def _bias_agrees(norm: BatchNorm, factors: Array, biases: tuple[Tensor | None, Tensor | None]) -> bool | None:
-    import numpy as np
-
     before, after = (None if t is None else t.numpy().astype(np.float64).reshape(-1) for t in biases)
     if after is None or after.shape != factors.shape:
         return None

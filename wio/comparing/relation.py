@@ -14,7 +14,7 @@ from wio.bundle import Tensor
 from wio.contiguous import contiguous, filled, new_tile, on_threads, tile_order, tiles_of
 from wio.errors import LayoutError
 from wio.layout import Layout
-from wio.lazy import Array
+from wio.lazy import Array, np
 
 # Beyond these there is nothing more to learn, and too much to try.
 MOST_FOUND = 8
@@ -147,8 +147,6 @@ def orders_that_fit(x: Array, y: Array) -> list[str]:
 
     Axes of length 1 are left out of both first.
     """
-    import numpy as np
-
     x, y = np.squeeze(x), np.squeeze(y)
     found: list[str] = []
     if x.ndim != y.ndim or x.ndim > MOST_AXES or x.dtype != y.dtype:
@@ -171,8 +169,6 @@ def orders_that_fit(x: Array, y: Array) -> list[str]:
 
 def same_bits(x: Array, y: Array) -> bool:
     """Bit for bit: a NaN equals itself, 0.0 is not -0.0. A few values first: most tries fail there."""
-    import numpy as np
-
     if x.shape != y.shape or x.dtype != y.dtype:
         return False
     if x.dtype.kind == "O":
@@ -195,8 +191,6 @@ def _same_in_tiles(x: Array, y: Array, order: Sequence[int]) -> bool:
     Measured on kernels of 3x3x512x512, HWIO against OIHW, seconds of one core for 1 GB: 0.58; by way of a copy in tiles
     0.70; with array_equal of the view 1.0.
     """
-    import numpy as np
-
     unsigned = np.dtype(f"u{x.itemsize}")
     one, other = (each.view(unsigned).transpose(order) for each in (x, y))
     tiles = tiles_of(other)
@@ -218,8 +212,6 @@ def same_bytes(x: Array, y: Array) -> bool:
 
     Measured on two arrays of 1 GiB on one core: 0.20 s, eight bytes at a time; array_equal of bytes takes 0.44 s.
     """
-    import numpy as np
-
     long = x.size // 8 * 8
     pieces = iter(range(0, long, _PIECE))
     different: list[int] = []

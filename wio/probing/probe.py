@@ -14,7 +14,7 @@ from msgspec import Struct
 from wio.bundle import Bundle, Tensor
 from wio.errors import UsageError
 from wio.layout import Layout
-from wio.lazy import Array
+from wio.lazy import Array, np
 from wio.probing.dense import dense_readings
 from wio.probing.reading import FITTED, Reading, Recording
 from wio.probing.recurrent import recurrent_readings
@@ -188,8 +188,6 @@ def _numbers_of(bundle: Bundle, name: str) -> Array:
 
 def _numbers(array: Array, what: str) -> Array:
     """The array in double precision, so that what is compared is the recording's rounding and not ours."""
-    import numpy as np
-
     try:
         numbers: Array = np.asarray(array).astype(np.float64)
     except (TypeError, ValueError):
@@ -201,8 +199,6 @@ def _numbers(array: Array, what: str) -> Array:
 
 def _tried(reading: Reading, bias: Array | None, activation: str) -> Hypothesis:
     """How far a reading is off, with the bias given or a constant fitted to each channel."""
-    import numpy as np
-
     predicted, wanted = reading.predict(), reading.wanted
     says = dict(reading.says)
     if not reading.with_bias:
@@ -222,8 +218,6 @@ def _tried(reading: Reading, bias: Array | None, activation: str) -> Hypothesis:
 
 def activated(values: Array, activation: str) -> Array:
     """The values after the activation; ``softmax`` is over the last axis."""
-    import numpy as np
-
     result: Array
     if activation == "linear":
         result = values

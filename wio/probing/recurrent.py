@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import permutations, product
 
 from wio.layout import Layout
-from wio.lazy import Array
+from wio.lazy import Array, np
 from wio.probing.reading import Reading, Recording
 
 GATES = {"lstm": "ifco", "gru": "zrh", "rnn": ""}
@@ -61,8 +61,6 @@ def _axes(row: str, kind: str, first: bool) -> str:
 
 def _biases(bias: Array | None, wide: int, *, two: bool) -> tuple[Array, Array] | None:
     """The biases added to the input's and to the state's product; None for two where the variant has one."""
-    import numpy as np
-
     if bias is None:
         return np.zeros(wide), np.zeros(wide)
     if bias.size == wide:
@@ -85,7 +83,6 @@ def _run(
     every: bool,
 ) -> Callable[[], Array]:
     def predict() -> Array:
-        import numpy as np
 
         units = again.shape[0]
         state: Array = np.zeros((len(given), units))
@@ -116,8 +113,6 @@ def _run(
 
 
 def _gate(values: Array, gate: str) -> Array:
-    import numpy as np
-
     if gate == "hard_sigmoid":
         return np.clip(0.2 * values + 0.5, 0, 1)
     result: Array = 1 / (1 + np.exp(-np.clip(values, -500, 500)))

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from wio.errors import UsageError
 from wio.layout import SPATIAL, Layout
-from wio.lazy import Array
+from wio.lazy import Array, np
 from wio.probing.reading import Reading, Recording
 
 MOST_STRIDE = 8
@@ -56,8 +56,6 @@ def spatial_readings(kind: str, kernel: Array, recording: Recording) -> Iterator
 
 
 def _last(array: Array, data_format: str) -> Array:
-    import numpy as np
-
     return np.moveaxis(array, 1, -1) if data_format == "channels_first" else array
 
 
@@ -136,8 +134,6 @@ def _reading(
     recorded: Array,
     recording: Recording,
 ) -> Reading:
-    import numpy as np
-
     letters = "".join(letter for letter in SPATIAL if letter in order)
     neutral = kernel.transpose([order.index(letter) for letter in letters + ("CM" if kind == "depthwise" else "IO")])
     if flipped:
@@ -175,8 +171,6 @@ def _reading(
 
 def _places(shape: tuple[int, ...], multiplications: int) -> Array:
     """Places of the output, N and space: all of them, or the corners and a seeded choice of the others."""
-    import numpy as np
-
     shape = shape[:-1]
     many = min(MOST_PLACES, max(FEWEST_PLACES, WORK // max(multiplications, 1)))
     total = int(np.prod(shape))
@@ -189,8 +183,6 @@ def _places(shape: tuple[int, ...], multiplications: int) -> Array:
 
 def _patches(kind: str, given: Array, places: Array, sizes: tuple[int, ...], window: _Window, dilation: int) -> Array:
     """What the kernel sees at each place: P, places of the kernel, channels; zeros beyond the borders."""
-    import numpy as np
-
     space = len(sizes)
     index: list[Array] = [places[:, 0].reshape(-1, *(1,) * space)]
     inside: Array = np.ones((len(places), *sizes), bool)

@@ -5,19 +5,12 @@ from __future__ import annotations
 import struct
 
 from wio.adapters._protobuf import FIXED32, LENGTH, VARINT
+from wio.encodings import leb128
 
 
 def varint(value: int) -> bytes:
-    """An integer, 7 bits a byte, the lowest first; a negative one as int32 and int64 fields have it: 64 bits."""
-    value &= (1 << 64) - 1
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    """An integer; a negative one as int32 and int64 fields have it: 64 bits of two's complement."""
+    return leb128(value & (1 << 64) - 1)
 
 
 def number_field(number: int, value: int) -> bytes:

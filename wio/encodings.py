@@ -40,7 +40,7 @@ def encode_varbytes(array: Array) -> bytes:
     # bytes(5) would be five zero bytes, not an error.
     if odd := {type(item).__name__ for item in items if not isinstance(item, bytes)}:
         raise FormatError(f"byte strings were declared, the array holds {', '.join(sorted(odd))}")
-    return b"".join(map(_leb128, map(len, items))) + b"".join(items)
+    return b"".join(map(leb128, map(len, items))) + b"".join(items)
 
 
 def decode_varbytes(data: bytes, shape: tuple[int, ...]) -> Array:
@@ -79,7 +79,10 @@ def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
         raise FormatError(f"NumPy cannot hold an array of shape {shape}: {error}") from None
 
 
-def _leb128(number: int) -> bytes:
+def leb128(number: int) -> bytes:
+    """A number from 0, 7 bits a byte, the lowest first."""
+    if number < 0x80:
+        return bytes((number,))
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
